@@ -1,0 +1,65 @@
+# The one surface of the project: what CI runs, a person runs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+BUNDLE ?= bundles/transactions
+DATA ?= ../shared/data
+PORT ?= 8000
+
+.PHONY: setup run test test-serve test-data bench lint format lock clean
+
+setup: $(STAMP)
+
+# uv installs the hash-pinned lock in seconds where pip takes minutes; pip fetches uv itself, by
+# the same lock's hashes.
+$(STAMP): requirements-dev.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.lock > $(VENV)/uv.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
+	$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements-dev.lock
+	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	touch $@
+
+run: setup $(BUNDLE)/manifest.json
+	$(BIN)/sentinel serve --bundle $(BUNDLE) --port $(PORT)
+
+# A bundle to start with: a table of simulated transactions, and the models trained on it.
+$(BUNDLE)/manifest.json: | $(STAMP)
+	mkdir -p $(dir $(BUNDLE))
+	$(BIN)/sentinel generate --out $(BUNDLE).parquet
+	$(BIN)/sentinel train --data $(BUNDLE).parquet --dataset transactions --out $(BUNDLE)
+
+test: setup
+	$(BIN)/python -m pytest tests/unit tests/training
+
+test-serve: setup
+	$(BIN)/python -m pytest tests/serve
+
+# The same promises on real tables, which the repository does not hold: DATA=folder with
+# creditcard.parquet and transactions.parquet.
+test-data: setup
+	SENTINEL_DATA=$(abspath $(DATA)) $(BIN)/python -m pytest tests/data
+
+bench: setup
+	$(BIN)/sentinel bench --out bench
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# No index lines and no URLs: the lock names packages and hashes alone.
+LOCK := $(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-annotate --no-header
+lock: setup
+	$(LOCK) -o requirements.lock
+	$(LOCK) --group dev -c requirements.lock -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
