@@ -1,0 +1,40 @@
+"""What a parser returns, and the row-by-row refusal that JSON and Arrow share."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentinel.errors import FieldError, InvalidTransactions
+from sentinel.transactions import Transactions
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """Many rows, some of which may have been refused.
+
+    ``transactions`` holds the good rows in input order, ``rows`` (len(transactions),) the input
+    position of each, ``errors`` every bad field of the others (rows ascending), and ``count`` how
+    many rows came in.
+    """
+
+    transactions: Transactions
+    rows: NDArray[np.intp]
+    errors: tuple[FieldError, ...]
+    count: int
+
+    def all_or_raise(self) -> Transactions:
+        """The transactions, if every row was good.
+
+        :raises InvalidTransactions: at least one row was not.
+        """
+        if self.errors:
+            raise InvalidTransactions(self.errors)
+        return self.transactions
+
+    def first_errors(self) -> list[FieldError]:
+        """One error for each bad row: the first bad field in the order of the description."""
+        first: dict[int | None, FieldError] = {}
+        for error in self.errors:
+            first.setdefault(error.index, error)
+        return list(first.values())
