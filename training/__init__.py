@@ -1,0 +1,1 @@
+"""From a table of transactions to a bundle that can be trusted."""
