@@ -1,0 +1,1 @@
+"""The Serve application: the HTTP ingress in front of the model deployments."""

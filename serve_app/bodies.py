@@ -1,0 +1,120 @@
+"""Request bodies: of a media type this service reads, and no larger than it can afford."""
+
+from email.message import Message
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+
+from sentinel.errors import MalformedInput
+from serve_app.arrow_size import stream_size
+from serve_app.problems import Problem
+
+JSON = "application/json"
+ARROW = "application/vnd.apache.arrow.stream"
+
+MAX_BODY = 2**20
+"""Bytes of one transaction. The shipped ones take under 1 KiB; this leaves room for any other
+description and for fields that are ignored, and none for filling the memory."""
+
+MAX_BATCH_BODY = 32 * 2**20
+"""Bytes of a batch: ``MAX_ROWS`` plain transactions of some 300 bytes. A body and what is parsed
+from it live in the router's memory together, at about ten times this."""
+
+MAX_ROWS = 100_000
+"""Rows of a batch. Bytes do not bound them: a list of zeros has a row every two bytes, each with
+an error to report, and an Arrow column of nulls has none for any number of rows."""
+
+MAX_VALUES = 40 * MAX_ROWS
+"""Values in a JSON batch, counted by its commas. It takes memory to count rows, so what cannot be
+a batch is refused before: at this number every value, with its name, would have 8 bytes."""
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body.
+
+    :raises Problem: 413, it is longer than ``limit`` bytes (no more than that is ever held).
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_large(f"{declared} bytes", limit)
+    chunks, size = [], 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                raise _too_large(f"more than {limit:,} bytes", limit)
+            chunks.append(chunk)
+    except ClientDisconnect as error:
+        raise MalformedInput("the body ended early") from error
+    return b"".join(chunks)
+
+
+def media_type(request: Request, *accepted: str) -> str:
+    """Which of ``accepted`` the body is; JSON where the client does not say.
+
+    Parameters are ignored, except a charset other than UTF-8; ``application/anything+json`` is
+    JSON. (``curl --data`` alone claims to send a form, which is refused: nothing here is one.)
+
+    :raises Problem: 415.
+    """
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.strip().lower() != "identity":
+        raise _unsupported(f"content-encoding {encoding!r}", accepted)
+    said = request.headers.get("content-type", JSON)
+    if said == JSON:
+        return JSON
+    header = Message()
+    header["content-type"] = said
+    name = header.get_content_type()
+    charset = (header.get_content_charset() or "utf-8").lower()
+    if charset not in ("utf-8", "utf8", "us-ascii"):
+        raise _unsupported(f"charset {charset!r}", accepted)
+    if name.startswith("application/") and name.endswith("+json"):
+        name = JSON
+    if name not in accepted:
+        raise _unsupported(repr(said), accepted)
+    return name
+
+
+def check_json_size(body: bytes) -> None:
+    """:raises Problem: 413, the list in this body has too many elements, or values in them."""
+    values = body.count(b",") + 1
+    if values <= MAX_ROWS:
+        return
+    if values > MAX_VALUES:
+        raise _too_many("values", values, MAX_VALUES)
+    try:
+        rows = len(msgspec.json.decode(body, type=list[msgspec.Raw]))
+    except (msgspec.DecodeError, RecursionError):
+        return  # the parser says what is wrong with it
+    if rows > MAX_ROWS:
+        raise _too_many("rows", rows, MAX_ROWS)
+
+
+def check_arrow_size(body: bytes) -> None:
+    """:raises Problem: 413, this stream has more rows, or after decompression more bytes."""
+    try:
+        size = stream_size(body)
+    except ValueError:
+        return  # the parser says what is wrong with it
+    if size.rows > MAX_ROWS:
+        raise _too_many("rows", size.rows, MAX_ROWS)
+    if size.data > MAX_BATCH_BODY:
+        raise _too_large(f"{size.data:,} bytes after decompression", MAX_BATCH_BODY)
+
+
+def _too_large(came: str, limit: int) -> Problem:
+    detail = f"the body has {came}; at most {limit:,} are accepted here"
+    return Problem(413, "too-large", detail, members={"limit_bytes": limit})
+
+
+def _too_many(what: str, came: int, limit: int) -> Problem:
+    detail = f"the batch has {came:,} {what}; at most {limit:,} are accepted here"
+    return Problem(413, "too-large", detail, members={f"limit_{what}": limit})
+
+
+def _unsupported(came: str, accepted: tuple[str, ...]) -> Problem:
+    detail = f"{came} cannot be read here; expected {' or '.join(accepted)}"
+    members = {"accepted": list(accepted)}
+    headers = {"accept-post": ", ".join(accepted)}
+    return Problem(415, "unsupported-media-type", detail, members=members, headers=headers)
