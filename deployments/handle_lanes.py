@@ -10,7 +10,8 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from deployments.lane_server import LaneServer, UnknownBundle
+from deployments.lane_server import LaneServer
+from sentinel.errors import UnknownBundle
 from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE, Scores
 
 logger = logging.getLogger("ray.serve")  # the one Serve writes to each replica's log file

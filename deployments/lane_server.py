@@ -12,7 +12,7 @@ from ray import serve
 from ray.serve import Application
 
 from sentinel.bundle import open_bundle
-from sentinel.errors import SentinelError
+from sentinel.errors import UnknownBundle
 from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE
 
 DEPLOYMENTS = {FRAUD_LANE: "XGBoost", NOVELTY_LANE: "IsolationForest"}
@@ -21,18 +21,6 @@ DEPLOYMENTS = {FRAUD_LANE: "XGBoost", NOVELTY_LANE: "IsolationForest"}
 INLINE_ROWS = 512
 """Most rows scored on the event loop, which that stops for about a millisecond; more go to a
 thread (handing over costs a tenth of that), so that health checks and small batches still pass."""
-
-
-class UnknownBundle(SentinelError):
-    """A lane was asked for a bundle that it does not hold; another replica may."""
-
-    def __init__(self, lane: str, wanted: str, held: str) -> None:
-        # All arguments go to the base: they are what survives the trip between processes.
-        super().__init__(lane, wanted, held)
-        self.lane, self.wanted, self.held = lane, wanted, held
-
-    def __str__(self) -> str:
-        return f"{self.lane} holds bundle {self.held}, not {self.wanted}"
 
 
 class LaneServer:

@@ -60,3 +60,15 @@ class InvalidTransactions(SentinelError):
         self.errors = tuple(errors)
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         super().__init__(f"{errors[0]}{more}")
+
+
+class UnknownBundle(SentinelError):
+    """Who was asked to score holds another bundle than the one asked for; another may hold it."""
+
+    def __init__(self, who: str, wanted: str, held: str) -> None:
+        # All arguments go to the base: they are what survives the trip between processes.
+        super().__init__(who, wanted, held)
+        self.who, self.wanted, self.held = who, wanted, held
+
+    def __str__(self) -> str:
+        return f"{self.who} holds bundle {self.held}, not {self.wanted}"

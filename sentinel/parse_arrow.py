@@ -6,7 +6,7 @@ may be strings (plain, large, view or dictionary-encoded) or integers; times any
 type is refused at once; a null, a NaN or a value out of range refuses its row alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -34,6 +34,8 @@ from sentinel.parsing import Parsed
 from sentinel.transactions import Transactions
 
 _UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_TEXT_PER_ROW = 4 * MAX_STRING
+"""Bytes of text a row of a column may have on average: what good rows have at most."""
 _TIMESTAMPS = list[Annotated[datetime, msgspec.Meta(tz=True)]]
 
 _Mask = NDArray[np.bool_]
@@ -60,7 +62,11 @@ class ArrowParser:
         except (pa.ArrowException, OSError, ValueError) as error:
             text = " ".join(str(error).split())[:200]
             raise MalformedInput(f"not an Arrow IPC stream: {text}") from error
-        return self.table(table)
+        try:
+            return self.table(table)
+        except pa.ArrowException as error:
+            text = " ".join(str(error).split())[:200]
+            raise MalformedInput(f"an Arrow stream that cannot be read: {text}") from error
 
     def table(self, table: pa.Table) -> Parsed:
         """The rows of a table in memory.
@@ -109,22 +115,17 @@ class _TableReader:
     def _required_columns(self, table: pa.Table) -> dict[str, pa.Array]:
         columns: dict[str, pa.Array] = {}
         errors: list[FieldError] = []
+        places: dict[str, list[int]] = {}
+        for place, name in enumerate(table.column_names):
+            places.setdefault(name, []).append(place)
         for name, rule in self._rules.items():
-            places = [i for i, column in enumerate(table.column_names) if column == name]
-            if len(places) > 1:
-                expected = f"one column of that name; there are {len(places)}"
-                errors.append(FieldError(None, name, None, expected))
-            elif places:
-                column = table.column(places[0])
-                if _fits(rule, column.type):
-                    columns[name] = _plain(column)
-                else:
-                    expected = f"a column whose values are each {rule.expected}"
-                    errors.append(FieldError(None, name, printable(str(column.type)), expected))
-            elif rule.spec.optional:
+            found = [table.column(place) for place in places.get(name, ())]
+            if not found and rule.spec.optional:
                 columns[name] = pa.nulls(table.num_rows)
+            elif (error := _column_error(rule, found, table.num_rows)) is not None:
+                errors.append(error)
             else:
-                errors.append(rule.missing(None))
+                columns[name] = _plain(found[0])
         if errors:
             raise InvalidTransactions(errors)
         return columns
@@ -200,8 +201,31 @@ class _TableReader:
                     yield rule.error(row, value)
 
 
+def _column_error(
+    rule: FieldRule, found: Sequence[pa.ChunkedArray], rows: int
+) -> FieldError | None:
+    """Why the columns of a field's name cannot be the field, if they cannot."""
+    if not found:
+        return rule.missing(None)
+    if len(found) > 1:
+        expected = f"one column of that name; there are {len(found)}"
+        return FieldError(None, rule.name, None, expected)
+    kind = found[0].type
+    if not _fits(rule, kind):
+        expected = f"a column whose values are each {rule.expected}"
+        return FieldError(None, rule.name, printable(str(kind)), expected)
+    text = _text_bytes(found[0])
+    if text > rows * _TEXT_PER_ROW:
+        return FieldError(None, rule.name, f"{text:,} bytes of text", f"each {rule.expected}")
+    return None
+
+
 def _plain(column: pa.ChunkedArray) -> pa.Array:
-    """One contiguous array with dictionaries decoded and views made ordinary."""
+    """One contiguous array with dictionaries decoded and views made ordinary.
+
+    Its text must be bounded before (``_text_bytes``): a dictionary or view may repeat one long
+    value for every row.
+    """
     kind = _value_type(column.type)
     if _is_text(kind):
         kind = pa.string()
@@ -211,6 +235,31 @@ def _plain(column: pa.ChunkedArray) -> pa.Array:
         column = pa.chunked_array(chunks, kind)
     array = column.combine_chunks()
     return array.cast(kind) if array.type != kind else array
+
+
+def _text_bytes(column: pa.ChunkedArray) -> int:
+    """Bytes of text a dictionary or view column has once every row holds its own."""
+    repeats = types.is_dictionary(column.type) or types.is_string_view(column.type)
+    if not repeats or not _is_text(_value_type(column.type)):
+        return 0
+    total = 0
+    for chunk in column.chunks:
+        if types.is_dictionary(chunk.type):
+            lengths = _text_lengths(chunk.dictionary).take(chunk.indices)
+        else:
+            lengths = _text_lengths(chunk)
+        total += pc.sum(lengths).as_py() or 0
+    return total
+
+
+def _text_lengths(array: pa.Array) -> pa.Array:
+    """Bytes of each value, 0 for null."""
+    if not types.is_string_view(array.type):
+        return pc.fill_null(pc.binary_length(array).cast(pa.int64()), 0)
+    # Arrow has no length of a view; by its format the first 4 of a view's 16 bytes hold it.
+    views = np.frombuffer(array.buffers()[1], np.dtype("<i4")).reshape(-1, 4)
+    lengths = views[array.offset : array.offset + len(array), 0].astype(np.int64)
+    return pa.array(np.where(_nulls(array), 0, lengths))
 
 
 def _value_type(kind: pa.DataType) -> pa.DataType:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sentinel.calibration import NoveltyCalibration, SigmoidCalibration
 from sentinel.dataset import DatasetDescription
 from sentinel.decision import decide
+from sentinel.errors import UnknownBundle
 from sentinel.features import FeatureSet
 from sentinel.runtime import TreeModel, anomaly_score, fraud_score
 from sentinel.transactions import Transactions
@@ -44,7 +45,10 @@ class Lanes(Protocol):
     """
 
     async def __call__(self, features: NDArray[np.float32], bundle: str) -> Scores:
-        """``bundle`` is the digest of the bundle whose models must answer."""
+        """``bundle`` is the digest of the bundle whose models must answer.
+
+        :raises UnknownBundle: none of its models is of that bundle.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,7 @@ class LocalLanes:
 
     async def __call__(self, features: NDArray[np.float32], bundle: str) -> Scores:
         if bundle != self._digest:
-            raise LookupError(f"bundle {bundle} is not loaded here, {self._digest} is")
+            raise UnknownBundle("this process", bundle, self._digest)
         return self.score(features)
 
     def score(self, features: NDArray[np.float32]) -> Scores:

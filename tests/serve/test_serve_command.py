@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.serve.serving import Served, free_port, script
@@ -110,14 +111,14 @@ def test_once_ready_it_prints_where_what_and_a_request_that_works(served: Served
 
 def test_it_listens_on_loopback_alone_but_for_the_replicas_grpc(served: Served) -> None:
     """Ray binds that one to every interface whatever is set; it asks for Ray's token."""
-    listed = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True, check=False)
-    if listed.returncode != 0:
-        pytest.skip("there is no ss here")
-    family = served.family()
-    exposed = [
-        line
-        for line in listed.stdout.splitlines()
-        if "127.0.0.1" not in line.split()[3] and any(f"pid={pid}," in line for pid in family)
-    ]
-    assert all("ServeRepli" in line for line in exposed), exposed
+    listening = {
+        (psutil.Process(pid).cmdline()[0], connection.laddr.ip, connection.laddr.port)
+        for pid in served.family()
+        for connection in psutil.Process(pid).net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    port = served.client.base_url.port
+    assert any(at == ("127.0.0.1", port) for _, *address in listening for at in [tuple(address)])
+    exposed = [entry for entry in listening if not entry[1].endswith("127.0.0.1")]
+    assert all("ServeReplica" in name for name, _, _ in exposed), exposed
     assert len(exposed) <= 3

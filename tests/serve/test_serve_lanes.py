@@ -10,9 +10,9 @@ from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import DeploymentUnavailableError
 
 from deployments.handle_lanes import HandleLanes
-from deployments.lane_server import INLINE_ROWS, LaneServer, UnknownBundle
+from deployments.lane_server import INLINE_ROWS, LaneServer
 from sentinel.bundle import open_bundle
-from sentinel.errors import BundleError
+from sentinel.errors import BundleError, UnknownBundle
 from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE
 
 LANES = (FRAUD_LANE, NOVELTY_LANE)

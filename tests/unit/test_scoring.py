@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sentinel.bundle import Bundle, open_bundle
 from sentinel.dataset import load_description
 from sentinel.decision import APPROVE, DECISIONS, REVIEW
+from sentinel.errors import UnknownBundle
 from sentinel.scoring import (
     FRAUD_LANE,
     NOVELTY_LANE,
@@ -208,7 +209,7 @@ def test_without_any_lane_there_is_still_an_answer(scene: Scene) -> None:
 
 def test_lanes_refuse_to_answer_for_another_bundle(scene: Scene) -> None:
     features = scene.judge.features(scene.transactions)
-    with pytest.raises(LookupError, match=f"{'0' * 64} is not loaded.*{scene.bundle.digest}"):
+    with pytest.raises(UnknownBundle, match=f"{scene.bundle.digest}, not {'0' * 64}"):
         asyncio.run(scene.lanes(features, "0" * 64))
 
 
@@ -218,7 +219,7 @@ def test_a_judge_and_lanes_of_two_bundles_do_not_work_together(
     for uri in (transactions_bundle, creditcard_bundle):
         other = open_bundle(uri)
         if other.digest != scene.bundle.digest:
-            with pytest.raises(LookupError, match=other.digest):
+            with pytest.raises(UnknownBundle, match=other.digest):
                 scene.score(lanes=other.lanes())
 
 

@@ -1,0 +1,160 @@
+"""The speed of the core, step by step: parse, features, and each runtime by batch size.
+
+One thread, one process, the shapes of ``BATCHES``. The models are those of the published
+comparison the README shows beside it: 30 numeric features, XGBoost with 300 trees of depth 6, an
+Isolation Forest of 100 trees. They are trained on random numbers, since speed is all that is asked
+of them. Every cell is the median over rounds in which all cells take turns, so that a noisy moment
+of the machine falls on all of them alike.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import xgboost as xgb
+from sklearn.ensemble import IsolationForest
+
+from sentinel.dataset import DatasetDescription, load_description
+from sentinel.features import feature_set
+from sentinel.parse_arrow import ArrowParser
+from sentinel.parse_json import JsonParser
+from sentinel.runtime import TreeModel
+from sentinel.trees import from_isolation_forest, to_booster
+
+BATCHES = (1, 16, 256, 4096)
+ROUNDS = 7
+ROUND_SECONDS = 0.05
+"""Least time a cell runs in each round."""
+
+Step = Callable[[], object]
+
+
+class Cell(msgspec.Struct, frozen=True):
+    """One figure: ``rows_per_s`` in calls of ``rows`` rows, ``call_us`` microseconds a call."""
+
+    step: str
+    rows: int
+    call_us: float
+    rows_per_s: float
+
+
+def measure_core(on_step: Callable[[str], None] = lambda _: None) -> list[Cell]:
+    """Every cell of the table."""
+    on_step("training two models to time")
+    models = _train()
+    steps = [
+        (name, rows, step)
+        for rows in BATCHES
+        for name, step in (*_parsing(rows), *_models(rows, *models))
+    ]
+    times: dict[tuple[str, int], list[float]] = {(name, rows): [] for name, rows, _ in steps}
+    for number in range(ROUNDS + 1):
+        on_step(f"round {number} of {ROUNDS}" if number else "warming up")
+        for name, rows, step in steps:
+            seconds = _time(step)
+            if number:
+                times[name, rows].append(seconds)
+    medians = {key: statistics.median(values) for key, values in times.items()}
+    return [
+        Cell(name, rows, round(1e6 * seconds, 1), round(rows / seconds))
+        for (name, rows), seconds in medians.items()
+    ]
+
+
+def core_table(cells: list[Cell]) -> tuple[list[str], list[list[str]]]:
+    """Column names and rows: microseconds a call for one row, rows a second for more."""
+    names = list(dict.fromkeys(cell.step for cell in cells))
+    found = {(cell.step, cell.rows): cell for cell in cells}
+    columns = ["step", "1 row, us", *(f"{rows:,} rows, rows/s" for rows in BATCHES[1:])]
+    return columns, [
+        [
+            name,
+            f"{found[name, 1].call_us:,.1f}",
+            *(f"{found[name, rows].rows_per_s:,}" for rows in BATCHES[1:]),
+        ]
+        for name in names
+    ]
+
+
+def core_markdown(cells: list[Cell]) -> str:
+    """The same as a Markdown table."""
+    columns, rows = core_table(cells)
+    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _time(step: Step) -> float:
+    """Seconds a call, over at least ``ROUND_SECONDS``."""
+    calls, start = 0, time.perf_counter()
+    while (passed := time.perf_counter() - start) < ROUND_SECONDS:
+        step()
+        calls += 1
+    return passed / calls
+
+
+def _rotating(inputs: Sequence[Any], use: Callable[[Any], object]) -> Step:
+    """Calls ``use`` on the inputs in turn: the same row again would find everything in cache."""
+    turns = cycle(inputs)
+    return lambda: use(next(turns))
+
+
+def _parsing(rows: int) -> Iterator[tuple[str, Step]]:
+    for name in ("transactions", "creditcard"):
+        description = load_description(name)
+        examples = [_example(description, rows, seed) for seed in range(8)]
+        bodies, streams = [body for body, _ in examples], [stream for _, stream in examples]
+        as_json, as_arrow = JsonParser(description), ArrowParser(description)
+        build, fields = feature_set(description), len(description.inputs)
+        parse = as_json.one if rows == 1 else as_json.many
+        yield f"parse JSON, {fields} fields", _rotating(bodies, parse)
+        yield f"parse Arrow, {fields} fields", _rotating(streams, as_arrow.stream)
+        parsed = [as_arrow.stream(stream).transactions for stream in streams]
+        yield f"{len(build.names)} features of {name}", _rotating(parsed, build)
+
+
+def _example(description: DatasetDescription, rows: int, seed: int) -> tuple[bytes, bytes]:
+    """The same made-up transactions as JSON (an object where there is one row) and as Arrow."""
+    rng = np.random.default_rng(seed)
+    columns: dict[str, list[Any]] = {}
+    for name, spec in description.inputs.items():
+        if spec.type == "number":
+            columns[name] = np.round(np.abs(rng.normal(0, 50, rows)), 6).tolist()
+        elif spec.type == "timestamp":
+            seconds = rng.integers(0, 60, rows)
+            columns[name] = [f"2018-08-01T10:00:{second:02}Z" for second in seconds]
+        else:
+            columns[name] = [str(number) for number in rng.integers(0, 100_000, rows)]
+    table = pa.table(columns)
+    records = table.to_pylist()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return msgspec.json.encode(records if rows > 1 else records[0]), sink.getvalue().to_pybytes()
+
+
+def _train() -> tuple[TreeModel, TreeModel]:
+    """Both models, of the published comparison's size."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(20_000, 30)).astype(np.float32)
+    odds = features[:, :5].sum(axis=1) * 2 - 4
+    label = (rng.random(len(odds)) < 1 / (1 + np.exp(-odds))).astype(np.int8)
+    parameters = {"objective": "binary:logistic", "max_depth": 6, "seed": 0}
+    booster = xgb.train(parameters, xgb.QuantileDMatrix(features, label), 300)
+    forest = to_booster(
+        from_isolation_forest(IsolationForest(n_estimators=100, random_state=0).fit(features))
+    )
+    return TreeModel(bytes(booster.save_raw("ubj"))), TreeModel(bytes(forest.save_raw("ubj")))
+
+
+def _models(rows: int, xgboost: TreeModel, forest: TreeModel) -> Iterator[tuple[str, Step]]:
+    rng = np.random.default_rng(0)
+    inputs = [rng.normal(size=(rows, 30)).astype(np.float32) for _ in range(8)]
+    for name, model in (("XGBoost model", xgboost), ("Isolation Forest", forest)):
+        yield f"{name}, by ONNX Runtime", _rotating(inputs, model.margin_small)
+        yield f"{name}, by XGBoost", _rotating(inputs, model.margin_large)
+        yield f"{name}, as chosen", _rotating(inputs, model.margin)

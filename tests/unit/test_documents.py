@@ -1,0 +1,67 @@
+"""The documents say what is so."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from loadtest.core_bench import Cell, core_markdown
+from sentinel.dataset import DatasetDescription, FieldSpec, Policy, parse_description
+
+ROOT = Path(__file__).parents[2]
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+
+def test_every_key_of_a_description_is_documented() -> None:
+    page = (ROOT / "docs" / "dataset-description.md").read_text()
+    for model in (DatasetDescription, FieldSpec, Policy):
+        for key in model.model_fields:
+            assert re.search(rf"`{key}`|^\s*{key}:", page, re.MULTILINE), key
+
+
+def test_the_documented_description_is_a_valid_one() -> None:
+    page = (ROOT / "docs" / "dataset-description.md").read_text()
+    example = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert example is not None
+    assert parse_description(example[1], "docs").name == "shop"
+
+
+def test_the_documented_policy_is_the_default() -> None:
+    page = (ROOT / "docs" / "dataset-description.md").read_text()
+    example = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert example is not None
+    assert parse_description(example[1], "docs").policy == Policy()
+
+
+def test_every_make_target_in_the_documents_exists() -> None:
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"`make ([a-z-]+)", page.read_text()):
+            assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE), f"{page.name}: {target}"
+
+
+def test_the_readmes_speed_table_is_the_committed_measurement() -> None:
+    cells = json.loads((ROOT / "bench" / "core.json").read_text())["core"]
+    measured = core_markdown([Cell(**cell) for cell in cells])
+    assert measured in (ROOT / "README.md").read_text()
+    assert measured == (ROOT / "bench" / "core.md").read_text().strip()
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+def test_the_locks_pin_hashes_and_name_no_host(lock: str) -> None:
+    text = (ROOT / lock).read_text()
+    assert "://" not in text
+    assert "--index" not in text
+    packages = re.findall(r"^[a-z0-9].*==", text, re.MULTILINE)
+    assert len(packages) > 50
+    # Each package's lines go on with at least one hash.
+    assert text.count("==") <= text.count("--hash=sha256:")
+
+
+def test_the_lock_covers_what_the_project_depends_on() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    locked = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements.lock").read_text(), re.M))
+    for dependency in project["dependencies"]:
+        name = re.split(r"[\[<>=~]", dependency)[0]
+        assert name in locked, name
