@@ -195,6 +195,7 @@ def test_trees_that_no_predictor_could_walk_are_refused(grown: xgb.Booster) -> N
         with_first("left_children", 1, 1),  # round in a circle
         with_first("left_children", 0, 2**31 - 1),
         with_first("right_children", 0, 10**6),
+        with_first("right_children", 0, 4),
         with_first("split_indices", 0, 3),  # no such feature
         with_first("split_indices", 0, -1),
         with_first("split_conditions", 0, np.nan, ">f4"),
