@@ -13,7 +13,7 @@ from typing import NoReturn
 import typer
 
 from sentinel.console import note
-from sentinel.errors import DescriptionError, SentinelError
+from sentinel.errors import DescriptionError, SentinelError, UsageError
 
 ENTRY_POINTS = "sentinel.commands"
 
@@ -45,7 +45,7 @@ def main() -> NoReturn:
         build_app()()
     except SentinelError as error:
         note(f"sentinel: {error}")
-        sys.exit(2 if isinstance(error, DescriptionError) else 1)
+        sys.exit(2 if isinstance(error, DescriptionError | UsageError) else 1)
     except BrokenPipeError:
         # The reader of our output has gone; Python would complain once more on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

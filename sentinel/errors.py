@@ -15,6 +15,10 @@ class SentinelError(Exception):
     """Anything this product refuses on purpose; its text is for the person who caused it."""
 
 
+class UsageError(SentinelError):
+    """An option or argument that cannot be used; names it and what was expected."""
+
+
 class DescriptionError(SentinelError):
     """A dataset description that cannot be used; names the file, the key and what was expected."""
 

@@ -92,6 +92,7 @@ class _TableReader:
         self._rows = table.num_rows
         self._columns = self._required_columns(table)
         self._bad: dict[str, _Mask] = {}
+        self._places = {name: at for at, name in enumerate(description.numbers)}
 
     def read(self) -> Parsed:
         description = self._description
@@ -188,7 +189,7 @@ class _TableReader:
         return numbers
 
     def _errors(self, row: int, numbers: NDArray[np.float64]) -> Iterator[FieldError]:
-        places = {name: at for at, name in enumerate(self._description.numbers)}
+        places = self._places
         for name, rule in self._rules.items():
             if name in self._bad and self._bad[name][row]:
                 yield rule.error(row, _shown(self._columns[name], row))

@@ -1,7 +1,7 @@
 """Running a tree ensemble: fast for one row and for thousands, with the same answer.
 
 ONNX Runtime answers a single row in a fraction of the time that XGBoost's own predictor needs to
-be called at all; from some tens of rows on XGBoost is the faster. ``sentinel bench core`` measures
+be called at all; from some tens of rows on XGBoost is the faster. ``sentinel bench`` measures
 both on the machine at hand. They agree to about 1e-7 in the score (tested to 1e-6).
 """
 
@@ -13,7 +13,7 @@ from scipy.special import expit
 from sentinel.trees import read_ensemble, to_booster, to_onnx
 
 SMALL_BATCH = 16
-"""Most rows that go to ONNX Runtime; see the table that ``sentinel bench core`` prints."""
+"""Most rows that go to ONNX Runtime; see the table that ``sentinel bench`` prints."""
 
 
 class TreeModel:

@@ -136,5 +136,5 @@ class LocalLanes:
 
 
 def score_offline(judge: Judge, lanes: LocalLanes, transactions: Transactions) -> Decisions:
-    """The decisions on these transactions in this process: ``evaluate``, and the tests' oracle."""
+    """The decisions in this process: the oracle that what is served is held to."""
     return judge.decide(transactions, lanes.score(judge.features(transactions)))

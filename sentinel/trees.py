@@ -171,7 +171,13 @@ def _base_margin(learner: dict[str, Any]) -> float:
     )
     score = learner["learner_model_param"]["base_score"].strip("[]")
     booster = _load(_document(nothing, score, learner["objective"]))
-    return float(booster.inplace_predict(np.zeros((1, 1), np.float32), predict_type="margin")[0])
+    try:  # XGBoost looks at the number only when it is used
+        margin = booster.inplace_predict(np.zeros((1, 1), np.float32), predict_type="margin")[0]
+    except xgb.core.XGBoostError as error:
+        raise BundleError(f"base_score {score} cannot be used") from error
+    if not np.isfinite(margin):
+        raise BundleError(f"base_score {score} gives {margin}, expected a finite margin")
+    return float(margin)
 
 
 def from_isolation_forest(forest: "IsolationForest") -> TreeEnsemble:

@@ -138,8 +138,7 @@ def _reason(application: Any) -> str:
 
 
 def _is_ready(host: str, port: int) -> bool:
-    reachable = "127.0.0.1" if host == "0.0.0.0" else host
-    connection = http.client.HTTPConnection(reachable, port, timeout=5)
+    connection = http.client.HTTPConnection(host, port, timeout=5)
     try:
         connection.request("GET", "/ready")
         return connection.getresponse().status == 200

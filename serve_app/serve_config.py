@@ -18,6 +18,10 @@ from serve_app.args import AppArgs
 IMPORT_PATH = "serve_app.app:build"
 
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Hosts that only this machine reaches."""
+
+
 class CannotServe(SentinelError):
     """``sentinel serve`` cannot start, or could not go on; one line says why."""
 
@@ -42,7 +46,7 @@ def read_config(path: Path, *, bundle: str | None = None, port: int | None = Non
     """
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, OSError, ValueError) as error:  # ValueError: a date such as 2018-13-45
         raise CannotServe(f"{path}: {' '.join(str(error).split())}") from error
     return _laid_over(loaded, str(path), bundle, port)
 
@@ -50,7 +54,7 @@ def read_config(path: Path, *, bundle: str | None = None, port: int | None = Non
 def _laid_over(loaded: Any, origin: str, bundle: str | None, port: int | None) -> ServeConfig:
     content = copy.deepcopy(loaded) if isinstance(loaded, dict) else {}
     application = _our_application(content, origin)
-    args = dict(application.get("args") or {})
+    args = dict(_mapping(application, "args", origin))
     if bundle is not None:
         args["bundle"] = bundle
     try:
@@ -63,12 +67,20 @@ def _laid_over(loaded: Any, origin: str, bundle: str | None, port: int | None) -
         problem = f"unknown argument; known: {known}" if unknown else first["msg"]
         raise CannotServe(f"{origin}: {place}: {problem}") from error
     application["args"] = {**args, "bundle": uri}
-    http = content.setdefault("http_options", {})
+    http = content["http_options"] = dict(_mapping(content, "http_options", origin))
     if port is not None:
         http["port"] = port
     # Without a host Ray would listen on every interface; 8000 is its default too.
     host = http.setdefault("host", "127.0.0.1")
-    return ServeConfig(content, str(application["name"]), uri, host, http.setdefault("port", 8000))
+    listening = http.setdefault("port", 8000)
+    if host not in LOOPBACK:
+        raise CannotServe(
+            f"{origin}: http_options.host is {host!r}, expected one of {', '.join(LOOPBACK)}: "
+            "this release has no API keys, so it serves this machine alone"
+        )
+    if not isinstance(listening, int) or not 0 < listening < 2**16:
+        raise CannotServe(f"{origin}: http_options.port is {listening!r}, expected 1 to 65535")
+    return ServeConfig(content, str(application["name"]), uri, host, listening)
 
 
 def _our_application(content: Mapping[str, Any], origin: str) -> dict[str, Any]:
@@ -78,3 +90,11 @@ def _our_application(content: Mapping[str, Any], origin: str) -> dict[str, Any]:
             application.setdefault("name", "default")
             return application
     raise CannotServe(f"{origin}: no application with import_path: {IMPORT_PATH}")
+
+
+def _mapping(content: Mapping[str, Any], key: str, origin: str) -> Mapping[str, Any]:
+    """The mapping under this key, empty where nothing stands there."""
+    found = content.get(key)
+    if found is not None and not isinstance(found, Mapping):
+        raise CannotServe(f"{origin}: {key} is {found!r}, expected a mapping")
+    return found or {}

@@ -5,10 +5,12 @@ were trained on). Same bundle, same bytes: no clock, no random ids.
 """
 
 import io
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context, rcdefaults
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -31,6 +33,14 @@ _FIGURES = {
 
 def render_card(manifest: Manifest, judged: Judged | None) -> dict[str, bytes]:
     """The files of the card by their path in the bundle: ``model-card.md`` and its plots."""
+    # The defaults, not the reader's own matplotlib settings: same bundle, same bytes.
+    with rc_context(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rcdefaults()
+        return _render(manifest, judged)
+
+
+def _render(manifest: Manifest, judged: Judged | None) -> dict[str, bytes]:
     plots = {} if judged is None else _plots(judged, _unit(manifest))
     text = "\n\n".join(
         part
@@ -122,7 +132,18 @@ def _policy(manifest: Manifest) -> str:
         f"fraud {policy.missed_fraud.fixed:g} + {policy.missed_fraud.per_amount:g} x amount, a "
         f"review {policy.review_cost:g} and catches {policy.review_catch_rate:.0%} of the frauds "
         f"in it. An approval whose novelty p-value is below {policy.novelty_review_below:g} is "
-        f"reviewed. Without a fraud probability: {policy.fallback}."
+        f"reviewed. Without a fraud probability: {policy.fallback}." + _novelty_warning(manifest)
+    )
+
+
+def _novelty_warning(manifest: Manifest) -> str:
+    """The smallest p-value a window of n rows can give is 1 / (n + 1)."""
+    rows, below = manifest.novelty.rows, manifest.policy.novelty_review_below
+    if 1 / (rows + 1) < below:
+        return ""
+    return (
+        f" **The window has only {rows:,} rows, too few for a p-value below {below:g}: "
+        "the novelty lane raises nothing.**"
     )
 
 

@@ -5,6 +5,7 @@ data or a bundle that cannot be used. Progress goes to standard error, ``--json`
 output.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,14 +37,19 @@ def generate(
 
     Example: sentinel generate --days 60 --customers 2500 --out transactions.parquet
     """
+    from sentinel.errors import TableError
     from training.generate import Simulation, simulate, write
 
-    if not out.parent.is_dir():
-        raise typer.BadParameter(f"there is no folder {out.parent}", param_hint="--out")
+    if out.is_dir() or not out.parent.is_dir():
+        problem = f"{out} is a folder" if out.is_dir() else f"there is no folder {out.parent}"
+        raise typer.BadParameter(problem, param_hint="--out")
     settings = Simulation(days=days, customers=customers, terminals=terminals, seed=seed)
     with progress("simulating", total=days) as step:
         made = simulate(settings, on_day=lambda day: step(f"day {day} of {days}", day))
-    write(made, out)
+    try:
+        write(made, out)
+    except OSError as error:
+        raise TableError(f"{out}: cannot be written: {error.strerror or error}") from error
     frauds = int(made["is_fraud"].to_numpy().sum())
     result = {"file": str(out), "rows": made.num_rows, "frauds": frauds}
     if json:
@@ -72,6 +78,9 @@ def train(
 
     Example: sentinel train --data transactions.parquet --dataset transactions --out bundles/first
     """
+    # Read when XGBoost is imported: threads that wait for each other sleep instead of spinning,
+    # which on a busy machine took five times the processor time.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from sentinel.dataset import load_description
     from training.fit import Options
     from training.pipeline import train as train_bundle
@@ -115,14 +124,12 @@ def evaluate(
 
     Example: sentinel evaluate --bundle bundles/first --data later.parquet --json
     """
-    from os import cpu_count
-
     from sentinel.bundle import open_bundle
     from training.judge import judge_rows
     from training.table import read_table
 
     opened = open_bundle(bundle)
-    judge, lanes = opened.judge(), opened.lanes(threads=cpu_count() or 1)
+    judge, lanes = opened.judge(), opened.lanes(threads=os.cpu_count() or 1)
     with progress("reading the table") as step:
         read = read_table(data, judge.description, since, until)
         step("scoring")

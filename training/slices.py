@@ -67,11 +67,12 @@ def backtest_start(labels: NDArray[np.int8]) -> int | None:
     """First row of the part a pipeline can be judged on after training on all rows before.
 
     The last fifth of the rows, or more, up to two fifths, where that has too few frauds; ``None``
-    where even then fewer than ``LEAST_FRAUDS`` lie on a side.
+    where even then fewer than ``LEAST_FRAUDS`` frauds, or no legitimate row, lie on a side.
     """
     size = len(labels)
     frauds = np.flatnonzero(labels)
     by_frauds = int(frauds[-MIN_FRAUDS]) if len(frauds) >= MIN_FRAUDS else 0
     start = max(min(int(size * 0.8), by_frauds), int(size * 0.6))
-    sides = labels[:start].sum(), labels[start:].sum()
-    return start if min(sides) >= LEAST_FRAUDS else None
+    sides = labels[:start], labels[start:]
+    judgeable = all(side.sum() >= LEAST_FRAUDS and not side.all() for side in sides)
+    return start if judgeable else None

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sentinel.dataset import ROW_ORDER, DatasetDescription
-from sentinel.errors import InvalidTransactions, TableError
+from sentinel.errors import InvalidTransactions, TableError, UsageError
 from sentinel.parse_arrow import ArrowParser
 from sentinel.transactions import Transactions
 
@@ -70,16 +70,21 @@ def read_table(
     description says ``time: row_order``.
 
     :raises TableError: anything that would make training or judging on it dishonest or impossible.
+    :raises UsageError: a bound that is no time, or no fraction.
     """
     table = _rename(_read(path, description), description, path)
     if not table.num_rows:
         raise TableError(f"{path}: has no rows")
     labels = _labels(table, description, path)
-    table = _with_ids(table, description, path)
+    table = _with_ids(table, description)
     try:
         transactions = ArrowParser(description).table(table).all_or_raise()
     except InvalidTransactions as error:
         raise TableError(f"{path}: {error}") from error
+    except pa.ArrowException as error:
+        text = " ".join(str(error).split())[:300]
+        raise TableError(f"{path}: cannot be read: {text}") from error
+    _check_ids(transactions, description, path)
     _check_order(transactions, description, path)
     rows = _range(transactions, description, since, until)
     if rows.start >= rows.stop:
@@ -96,11 +101,11 @@ def read_table(
 def _read(path: str, description: DatasetDescription) -> pa.Table:
     """The columns of the file that the description names, by any of their names."""
     file = Path(path)
-    if not file.exists():
-        raise TableError(f"{path}: there is no such file")
-    if not file.is_file():
-        raise TableError(f"{path}: is no file; expected Parquet or CSV")
     try:
+        if not file.exists():
+            raise TableError(f"{path}: there is no such file")
+        if not file.is_file():
+            raise TableError(f"{path}: is no file; expected Parquet or CSV")
         with file.open("rb") as stream:
             start = stream.read(4)
         if not start:
@@ -148,12 +153,16 @@ def _rename(table: pa.Table, description: DatasetDescription, path: str) -> pa.T
     return pa.table(columns)
 
 
-def _with_ids(table: pa.Table, description: DatasetDescription, path: str) -> pa.Table:
-    """The table with an id column: its own, whose ids must differ, or the row numbers."""
-    if description.id not in table.column_names:
-        rows = pa.array(np.arange(table.num_rows)).cast(pa.string())
-        return table.append_column(description.id, rows)
-    ids = table.column(description.id)
+def _with_ids(table: pa.Table, description: DatasetDescription) -> pa.Table:
+    """The table with an id column: its own, or the row numbers."""
+    if description.id in table.column_names:
+        return table
+    rows = pa.array(np.arange(table.num_rows)).cast(pa.string())
+    return table.append_column(description.id, rows)
+
+
+def _check_ids(transactions: Transactions, description: DatasetDescription, path: str) -> None:
+    ids = transactions.ids
     if pc.count_distinct(ids, mode="all").as_py() < len(ids):
         counts = pc.value_counts(ids)
         twice = counts.filter(pc.greater(counts.field("counts"), 1))[0].as_py()
@@ -161,7 +170,6 @@ def _with_ids(table: pa.Table, description: DatasetDescription, path: str) -> pa
             f"{path}: {description.id} {twice['values']!r} stands in {twice['counts']} rows; "
             "expected each once"
         )
-    return table
 
 
 def _labels(table: pa.Table, description: DatasetDescription, path: str) -> NDArray[np.int8]:
@@ -225,7 +233,7 @@ def _fraction(bound: str | None, default: float) -> float:
     except ValueError:
         fraction = -1.0
     if not 0 <= fraction <= 1:
-        raise TableError(f"bound {bound!r}: this dataset has no time, expected a fraction 0 to 1")
+        raise UsageError(f"bound {bound!r}: this dataset has no time, expected a fraction 0 to 1")
     return fraction
 
 
@@ -233,7 +241,7 @@ def _bound(bound: str) -> int:
     try:
         moment = datetime.fromisoformat(bound)
     except ValueError as error:
-        raise TableError(
+        raise UsageError(
             f"bound {bound!r}: expected a date or time such as 2018-08-01 or 2018-08-01T10:00:00Z"
         ) from error
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -85,7 +85,7 @@ def test_every_way_to_run_a_boosted_model_gives_what_xgboost_predicts(
     data = xgb.QuantileDMatrix(
         features[:TRAINED_ON], creditcard.labels[:TRAINED_ON], max_bin=parameters["max_bin"]
     )
-    booster = xgb.train(parameters, data, 120)
+    booster = xgb.train(parameters, data, 80)
     rows = features[compared]
     expected = booster.predict(xgb.DMatrix(rows)).astype(np.float64)
     assert expected[creditcard.labels[compared] == 1].mean() > 0.5
@@ -152,7 +152,8 @@ def test_a_model_of_the_first_80_percent_finds_the_frauds_of_the_last_20(
     bundle = open_bundle(trained.uri)
     judged = judge_rows(bundle.judge(), bundle.lanes(threads=2), later.transactions, later.labels)
     quality = judged.quality(resamples=20)
-    # Measured: AUROC 0.98, AP 0.8. These bounds catch mistakes, not noise.
+    # Measured: AUROC 0.976, AP 0.787, the forest 0.929, regret 134 of 490. These bounds catch
+    # mistakes, not noise.
     assert quality.auroc.value > 0.95
     assert quality.average_precision.value > 0.7
     lanes = judged.lanes(resamples=20)

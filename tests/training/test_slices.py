@@ -75,3 +75,10 @@ def test_no_backtest_is_made_of_a_handful_of_frauds() -> None:
     labels = np.zeros(1_000, dtype=np.int8)
     labels[:12] = 1
     assert backtest_start(labels) is None
+
+
+def test_no_backtest_is_made_where_the_later_rows_are_all_frauds() -> None:
+    labels = np.zeros(1_000, dtype=np.int8)
+    labels[700:] = 1
+    labels[:50:2] = 1
+    assert backtest_start(labels) is None

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sentinel.dataset import load_description
-from sentinel.errors import TableError
+from sentinel.errors import TableError, UsageError
 from training.table import LabelledTable, read_table
 
 TRANSACTIONS = load_description("transactions")
@@ -165,16 +165,22 @@ def test_without_a_time_bounds_are_fractions_that_share_the_rows_out(creditcard_
 
 @pytest.mark.parametrize("bound", ["yesterday", "2018-13-01", ""])
 def test_a_bound_that_is_no_time_is_refused(tmp_path: Path, bound: str) -> None:
-    with pytest.raises(TableError, match="expected a date or time"):
+    with pytest.raises(UsageError, match="expected a date or time"):
         read_table(written(tmp_path), TRANSACTIONS, since=bound)
 
 
 @pytest.mark.parametrize("bound", ["2018-08-01", "80%", "1.5", "nan"])
 def test_a_bound_that_is_no_fraction_is_refused(creditcard_file: Path, bound: str) -> None:
-    with pytest.raises(TableError, match="fraction 0 to 1"):
+    with pytest.raises(UsageError, match="fraction 0 to 1"):
         read_table(str(creditcard_file), ROW_ORDERED, until=bound)
 
 
 def test_bounds_that_leave_no_row_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="no rows from 2018-08-01 until the end"):
         read_table(written(tmp_path), TRANSACTIONS, since="2018-08-01")
+
+
+def test_ids_may_be_a_dictionary_as_categories_are_written(tmp_path: Path) -> None:
+    ids = pa.array([f"t{n}" for n in range(6)]).dictionary_encode()
+    read = read_table(written(tmp_path, transaction_id=ids), TRANSACTIONS)
+    assert read.transactions.ids.to_pylist() == [f"t{n}" for n in range(6)]

@@ -193,6 +193,9 @@ Spoil = Callable[[Path], Any]
 STRANGERS: dict[str, Spoil] = {
     "a project": lambda folder: (folder / "thesis.tex").write_text("years of work"),
     "another's manifest": lambda folder: (folder / "manifest.json").write_text('{"name": "app"}'),
+    "another's bundle": lambda folder: (folder / "manifest.json").write_text(
+        '{"format": "theirs", "files": {"manifest.json": 1}}'
+    ),
     "a list": lambda folder: (folder / "manifest.json").write_text("[1]"),
     "no JSON": lambda folder: (folder / "manifest.json").write_text("Manifest-Version: 1.0"),
     "a folder": lambda folder: (folder / "manifest.json").mkdir(),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sentinel.dataset import load_description, parse_description
 from sentinel.errors import FieldError, InvalidTransactions, MalformedInput
 from sentinel.fields import MAX_STRING, field_rules
-from sentinel.parse_json import MAX_DEPTH, JsonParser
+from sentinel.parse_json import JsonParser
 from sentinel.transactions import Transactions
 
 PAYMENTS = JsonParser(load_description("transactions"))
@@ -31,7 +31,7 @@ fields:
   class: {type: number, meaning: what was paid, minimum: 0}
   items: {type: integer, meaning: m, minimum: -9, maximum: 99, optional: true}
   rooted: {type: boolean, meaning: m}
-  channel: {type: category, meaning: m, values: [app, web, 1e400], optional: true}
+  channel: {type: category, meaning: m, values: [web, app, 1e400], optional: true}
   größe: {type: number, meaning: m, optional: true}
   fraud: {type: label, meaning: m}
 features: [class, items, rooted, channel, größe]
@@ -67,7 +67,6 @@ def micros(*moment: int) -> int:
 
 def test_a_transaction_becomes_one_row_of_typed_columns() -> None:
     row = PAYMENTS.one(payment("57.16"))
-    assert len(row) == 1
     assert row.ids.to_pylist() == ["t1"]
     assert row.times == [micros(2018, 8, 1, 12)]
     assert list(row.entities) == ["customer_id", "terminal_id"]
@@ -75,11 +74,33 @@ def test_a_transaction_becomes_one_row_of_typed_columns() -> None:
     assert row.numbers.tolist() == [[57.16]]
 
 
-def test_every_type_has_its_number_and_a_missing_optional_one_is_nan() -> None:
-    full = {**GOOD, "items": 3.0, "channel": "web", "größe": -1e-3}
-    assert WALLETS.one(json.dumps(full).encode()).numbers.tolist() == [[5, 3, 1, 1, -0.001]]
-    for absent in (GOOD, {**GOOD, "items": None, "channel": None, "größe": None}):
-        numbers = WALLETS.one(json.dumps(absent).encode()).numbers
+TRICKY = [None, True, 0, -1, 5.5, 5.0, 100, 10**400, "", "app", "shop", NOON, NOON[:-1], [], {}]
+ACCEPTED: dict[str, list[object]] = {
+    "tx-id": ["app", "shop", NOON, NOON[:-1]],
+    "when": [NOON],
+    "class": [0, 5.5, 5.0, 100],
+    "items": [None, 0, -1, 5.0],
+    "rooted": [True],
+    "channel": [None, "app"],
+    "größe": [None, 0, -1, 5.5, 5.0, 100],
+}
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_each_type_takes_its_own_values_and_no_others(name: str) -> None:
+    for value in TRICKY:
+        body = json.dumps({**GOOD, name: value}).encode()
+        if repr(value) in map(repr, ACCEPTED[name]):
+            assert len(WALLETS.one(body)) == 1
+        else:
+            assert [error.field for error in refused(body, WALLETS)] == [name]
+    huge = json.dumps({**GOOD, "channel": "app"}).encode().replace(b'"app"', b"1e400")
+    assert [error.field for error in refused(huge, WALLETS)] == ["channel"], "no string"
+
+
+def test_an_absent_optional_field_is_nan_as_null_is() -> None:
+    for missing in (GOOD, {**GOOD, "items": None, "channel": None, "größe": None}):
+        numbers = WALLETS.one(json.dumps(missing).encode()).numbers
         assert str(numbers.tolist()) == "[[5.0, nan, 1.0, nan, nan]]"
 
 
@@ -88,7 +109,7 @@ def test_every_type_has_its_number_and_a_missing_optional_one_is_nan() -> None:
     [
         ("null", None),
         *((text, text) for text in ("NaN", "Infinity", "-Infinity", "1e400", "-1e400")),
-        *(("-0.01", -0.01), ('"5"', "5"), ("true", True), ("[5]", "[5]"), ('{"a":5}', '{"a": 5}')),
+        *(("-0.01", -0.01), ('"5"', "5"), ("true", True), ('{"a":[5]}', '{"a": [5]}')),
         *((sign + "9" * 5_000, (sign + "9" * 100)[:100] + "…") for sign in ("", "-")),
         ("1" + "0" * 400, "1" + "0" * 99 + "…"),
         ('"\\ud800"', "?"),
@@ -102,12 +123,10 @@ def test_an_amount_that_is_no_finite_number_of_0_or_more_is_shown_as_it_came(
     assert PAYMENTS.many(b"[" + payment(text) + b"]").errors == (error,)
 
 
-FINITE = ["0", "-0", "5E0", "0.1", "1e-400", "9007199254740993", "18446744073709551617"]
+FINITE = "0 -0 5E0 0.1 1e-400 9007199254740993 18446744073709551617 1.7976931348623157e308"
 
 
-@pytest.mark.parametrize(
-    "text", [*FINITE, "1.7976931348623157e308", "1" + "0" * 308, "0." + "1" * 5_000]
-)
+@pytest.mark.parametrize("text", [*FINITE.split(), "1" + "0" * 308, "0." + "1" * 5_000])
 def test_any_finite_amount_of_0_or_more_is_the_nearest_float64(text: str) -> None:
     for body in (payment(text), payment(text, '"note":1'), payment(text, '"note":"\\n"')):
         assert PAYMENTS.one(body).numbers.tolist() == [[float(text)]]
@@ -120,8 +139,7 @@ def test_any_finite_amount_of_0_or_more_is_the_nearest_float64(text: str) -> Non
         ("2018-08-01T10:00:00+05:30", micros(2018, 8, 1, 4, 30)),
         ("2018-08-01T10:00:00.5-01:00", micros(2018, 8, 1, 11) + 500_000),
         ("1969-12-31T23:59:59.999999Z", -1),
-        ("0001-01-01T00:00:00Z", -62_135_596_800_000_000),
-        ("0001-01-01T00:00:00-23:59", -62_135_596_800_000_000 + (24 * 60 - 1) * 60_000_000),
+        ("0001-01-01T23:59:00+23:59", -62_135_596_800_000_000),
         ("9999-12-31T23:59:59.999999Z", 253_402_300_799_999_999),
     ],
 )
@@ -165,16 +183,13 @@ def test_all_bad_fields_of_a_row_are_reported_in_the_order_of_the_description() 
 @pytest.mark.parametrize(
     "extra",
     [
-        '"note":1',
         '"note":[{"a":1,"a":2}]',
         '"note":1e400',
         *('"note":' + "9" * digits for digits in (400, 5_000)),
         '"note":"\\ud800"',
         '"note":1,"note":2',
-        '"":null',
         '"AMOUNT":-1',
         '"brackets inside strings":' + json.dumps("[{" * 100 + '\\"' + "[" * 50),
-        '"note":' + "[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1),
     ],
 )
 def test_unknown_fields_are_ignored_whatever_they_hold(extra: str) -> None:
@@ -183,23 +198,26 @@ def test_unknown_fields_are_ignored_whatever_they_hold(extra: str) -> None:
 
 @pytest.mark.parametrize(
     ("extra", "shown"),
-    [('"amount":6', 6), ('"\\u0061mount":6', 6), ('"note":"x","amount":null', None)],
+    [
+        ('"amount":6', 6),
+        ('"\\u0061mount":6', 6),
+        ('"note":"x","amount":null', None),
+        ('"amount":6,"note":"\\u0022\\u0022"', 6),  # written back, each is a quote more
+    ],
 )
 def test_a_field_given_twice_is_refused_however_it_is_written(extra: str, shown: object) -> None:
     error = FieldError(0, "amount", shown, "the field once; it is given twice")
     assert refused(payment(extra=extra)) == (error,)
     mixed = PAYMENTS.many(b"[" + payment() + b"," + payment(extra=extra) + b"]")
-    assert [(e.index, e.field) for e in mixed.errors] == [(1, "amount")]
-    assert mixed.rows.tolist() == [0]
+    assert ([e.index for e in mixed.errors], mixed.rows.tolist()) == ([1], [0])
 
 
 def test_absent_optional_fields_do_not_hide_a_field_given_twice() -> None:
     # Each of these has just as many quotes as an object that has every field once.
-    for extra in ('"class":2,"class":3', '"channel":null,"class":3'):
-        text = '{"tx-id":"t","when":"%s","class":1,"rooted":true,"items":1,"größe":1,%s}'
-        body = (text % (NOON, extra)).encode()
+    full = written({**GOOD, "items": 1, "größe": 1, "channel": "app"}, plainly=True)
+    for extra in (b'"class":2,"class":3', b'"channel":null,"class":3'):
+        body = full.replace(b'"channel": "app"', extra)
         assert [e.field for e in refused(body, WALLETS)] == ["class"]
-        full = json.dumps({**GOOD, "channel": "app", "items": 1, "größe": 1}).encode()
         both = WALLETS.many(b"[" + full + b"," + body + b"]")
         assert [(e.index, e.field) for e in both.errors] == [(1, "class")]
 
@@ -210,18 +228,15 @@ def test_absent_optional_fields_do_not_hide_a_field_given_twice() -> None:
         *(b"", b" \n", b"{", b"[" * 100_000, b'{"a":' * 100_000),
         b"\xef\xbb\xbf" + payment(),
         *(payment() + trailing for trailing in (b"x", b"\0", payment())),
-        payment()[:-1],
-        payment().replace(b'"', b"'"),
+        *(payment()[:-1], payment('"x"')[:-1], payment().replace(b'"', b"'")),
         *map(payment, ["+5", "05", ".5", "5.", "nan", "True", "0x5"]),
-        payment('"x"')[:-1],
         payment(extra='"note":"\n"'),
         *(payment().replace(b"42", bad) for bad in (b"\xff", b"\xed\xa0\x80", b"\xc0\xaf")),
         payment(extra='"note":"?"').replace(b"?", b"\xff"),
         payment().decode().encode("utf-16"),
-        payment("[" * MAX_DEPTH + "]" * MAX_DEPTH),
-        payment(extra='"note":' + "[" * MAX_DEPTH + "]" * MAX_DEPTH),
-        payment(extra='"note":' + '{"a":' * MAX_DEPTH + "1" + "}" * MAX_DEPTH),
-        payment(extra='"note":' + "[" * 100_000 + "]" * 100_000),
+        payment("[" * 32 + "]" * 32),
+        *(payment(extra='"note":' + "[" * n + "]" * n) for n in (32, 100_000)),
+        payment(extra='"note":' + '{"a":' * 32 + "1" + "}" * 32),
     ],
 )
 def test_bytes_that_are_not_json_or_too_deep_are_malformed(body: bytes) -> None:
@@ -236,13 +251,21 @@ def test_a_malformed_body_is_not_blamed_on_the_field_before_the_mistake() -> Non
         PAYMENTS.one(payment('"x"')[:-1])
 
 
+def test_the_list_around_a_batch_counts_as_one_level_of_nesting() -> None:
+    deep, deeper = (payment(extra='"n":' + "[" * n + "]" * n) for n in (30, 31))
+    assert PAYMENTS.many(b"[" + deep + b"]").errors == ()
+    assert len(PAYMENTS.one(deeper)) == 1
+    with pytest.raises(MalformedInput, match="nested more than 32 deep"):
+        PAYMENTS.many(b"[" + deeper + b"]")
+
+
 @pytest.mark.parametrize(
     ("body", "shown"),
     [(b"[]", "[]"), (b"[{}]", "[{}]"), (b"null", None), (b"NaN", "NaN"), (b"1e400", "1e400")],
 )
 def test_json_that_is_no_object_is_no_transaction(body: bytes, shown: object) -> None:
     (error,) = refused(body)
-    assert (error.index, error.field, error.value) == (0, "", shown)
+    assert (error.field, error.value) == ("", shown)
     assert error.expected.startswith("an object with the fields transaction_id, timestamp")
 
 
@@ -253,48 +276,31 @@ def test_json_that_is_no_list_is_no_batch(body: bytes) -> None:
 
 
 def test_a_batch_keeps_its_good_rows_and_counts_input_rows() -> None:
-    rows = [payment("1"), b"7", payment("-2"), payment("3"), payment("null"), payment("NaN")]
-    parsed = PAYMENTS.many(b"[" + b", ".join(rows) + b"]")
-    assert (parsed.count, parsed.rows.tolist()) == (6, [0, 3])
+    rows = [payment("1"), payment("-2"), b"7", payment("3"), payment("null"), payment("-1")]
+    for extra, shown in ([], []), ([payment("NaN")], [(6, "NaN")]):
+        parsed = PAYMENTS.many(b"[" + b", ".join(rows + extra) + b"]")
+        assert (parsed.count, parsed.rows.tolist()) == (6 + len(extra), [0, 3])
+        assert parsed.transactions.numbers.tolist() == [[1.0], [3.0]]
+        errors = [(error.index, error.value) for error in parsed.errors]
+        assert errors == [(1, -2), (2, 7), (4, None), (5, -1), *shown]
     assert PAYMENTS.many(b" [ ] ").transactions.numbers.shape == (0, 1), "a batch may be empty"
-    assert parsed.transactions.numbers.tolist() == [[1.0], [3.0]]
-    assert [(e.index, e.value) for e in parsed.errors] == [(1, 7), (2, -2), (4, None), (5, "NaN")]
 
 
-# --- the fast path and the slow one -------------------------------------------------------------
-
-scalars: st.SearchStrategy[Any] = (
-    st.none()
-    | st.booleans()
-    | st.integers(-10, 10)
-    | st.floats()
-    | st.text(st.characters(codec=None), max_size=4)
-    | st.sampled_from([NOON, NOON[:-1], "app", "apps", "1e400", 10**400, 2**53 + 1, 5.0, -0.0])
-)
-values = st.recursive(
-    scalars,
+values: st.SearchStrategy[Any] = st.recursive(
+    st.sampled_from(TRICKY) | st.floats() | st.text(st.characters(codec=None), max_size=4),
     lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=2), v, max_size=3),
     max_leaves=4,
 )
-good_rows = st.fixed_dictionaries(
-    {
-        "tx-id": st.text(min_size=1, max_size=3),
-        "when": st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1)).map(lambda t: f"{t:%FT%T}Z"),
-        "class": st.floats(0, allow_infinity=False) | st.sampled_from([0, 2**70 + 1, 10**300]),
-        "rooted": st.booleans(),
-    },
-    optional={
-        "items": st.none() | st.integers(-9, 99) | st.just(5.0),
-        "channel": st.none() | st.sampled_from(["app", "web", "1e400"]),
-        "größe": st.none() | st.floats(allow_nan=False, allow_infinity=False),
-    },
-)
+moments = st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1)).map(lambda t: f"{t:%FT%T}Z")
+good = {name: st.sampled_from(accepted) for name, accepted in ACCEPTED.items()}
+good |= {"class": st.floats(0, allow_infinity=False), "when": moments}
+optional = {name: good.pop(name) for name, rule in RULES.items() if rule.spec.optional}
 
 
 @st.composite
 def rows(draw: st.DrawFn) -> dict[str, Any]:
-    """A good row, or one with a few fields replaced, removed or added, in any order."""
-    row = draw(good_rows)
+    """A good row with a few fields replaced, removed or added, in any order."""
+    row = draw(st.fixed_dictionaries(good, optional=optional))
     row |= draw(st.dictionaries(st.sampled_from(list(RULES)), values, max_size=2))
     row |= draw(st.dictionaries(st.text(max_size=3), values, max_size=2))
     for name in draw(st.lists(st.sampled_from(list(RULES)), max_size=1)):
@@ -316,12 +322,6 @@ def seen(rows: Transactions) -> list[tuple[object, ...]]:
     return [(i, int(t), [repr(x) for x in n.tolist()]) for i, t, n in columns]
 
 
-def number(row: dict[str, Any], name: str) -> float:
-    value = row.get(name)
-    coded = {"app": 0, "web": 1, "1e400": 2, None: math.nan}
-    return float(coded[value] if name == "channel" or value is None else value)
-
-
 @settings(max_examples=120)
 @given(rows(), st.booleans())
 def test_a_row_is_taken_iff_each_field_is_acceptable_by_itself(
@@ -334,7 +334,8 @@ def test_a_row_is_taken_iff_each_field_is_acceptable_by_itself(
         assert [error.field for error in refused(body, WALLETS)] == bad
     else:
         moment = timegm(datetime.fromisoformat(row["when"]).timetuple()) * 1_000_000
-        numbers = [repr(number(row, name)) for name in WALLET.numbers]
+        values = [row.get(name) for name in WALLET.numbers]
+        numbers = [repr(float({None: math.nan, "app": 1}.get(v, v))) for v in values]
         assert seen(WALLETS.one(body)) == [(row["tx-id"], moment, numbers)]
 
 
@@ -355,9 +356,8 @@ def test_a_batch_holds_what_its_rows_hold_one_by_one(batch: list[object], plainl
     assert parsed.count == len(batch)
 
 
-known = [*GOOD.items(), *{"items": 1, "channel": "app", "größe": 1.5}.items()]
-absent = [("items", None), ("channel", None)]
-pairs = st.sampled_from(known + absent) | st.tuples(st.sampled_from(["note", "x"]), values)
+known = [*GOOD.items(), ("items", 1), ("items", None), ("channel", "app"), ("channel", None)]
+pairs = st.sampled_from(known) | st.tuples(st.sampled_from(["note", "x"]), values)
 
 
 @settings(max_examples=120)
