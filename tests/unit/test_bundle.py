@@ -109,7 +109,7 @@ def test_a_file_that_changed_in_any_way_is_refused_by_name(folder: Path, file: s
     assert f"{file} cannot be read" in refusal(folder)
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(st.data())
 def test_no_damage_to_any_byte_goes_unnoticed(
     creditcard_bundle: str, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

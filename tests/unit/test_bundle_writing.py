@@ -263,7 +263,7 @@ def test_a_reader_during_replacements_sees_one_bundle_or_the_other_or_a_clear_er
     readers = [threading.Thread(target=read) for _ in range(2)]
     for reader in readers:
         reader.start()
-    for at in range(30):
+    for at in range(16):
         write((new, old)[at % 2], place)
     done.set()
     for reader in readers:

@@ -65,7 +65,7 @@ def assert_equal(one: TreeEnsemble, other: TreeEnsemble) -> None:
         np.testing.assert_array_equal(got, wanted, err_msg=name)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(ensembles())
 def test_an_ensemble_survives_the_way_through_a_booster_and_its_file(
     ensemble: TreeEnsemble,
@@ -110,7 +110,7 @@ def test_a_model_is_refused_wherever_it_was_cut_off_or_went_on(grown: xgb.Booste
         TreeModel(whole + b" ")
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(st.data())
 def test_a_damaged_model_is_refused_or_runs_but_never_ends_the_process(
     grown: xgb.Booster, data: st.DataObject
@@ -204,3 +204,11 @@ def test_trees_that_no_predictor_could_walk_are_refused(grown: xgb.Booster) -> N
         assert broken != whole
         with pytest.raises(BundleError):
             TreeModel(broken)
+
+
+@pytest.mark.parametrize("base", [b"[-5.0E-1]", b"[2.00E+0]", b"[1.0E+99]", b"[-------]"])
+def test_a_base_that_is_no_probability_is_refused(grown: xgb.Booster, base: bytes) -> None:
+    whole = bytes(grown.save_raw("ubj"))
+    assert whole.count(b"[5.05E-1]") == 1
+    with pytest.raises(BundleError):
+        TreeModel(whole.replace(b"[5.05E-1]", base))

@@ -117,7 +117,7 @@ shapes = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=35)
 @given(
     st.integers(0, 2**32), shapes, st.integers(1, 6), booster_parameters, st.sampled_from([1, 40])
 )
