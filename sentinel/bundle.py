@@ -105,7 +105,9 @@ def open_bundle(uri: str) -> Bundle:
 
 
 def check_destination(uri: str) -> None:
-    """Whether a bundle could be written here, asked before the long work of making it.
+    """Whether anything here stands in a bundle's way, asked before the long work of making it.
+
+    Whether the place can be written is only found out by writing.
 
     :raises BundleError: there is something else than a bundle, or the place cannot be reached.
     """

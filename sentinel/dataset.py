@@ -7,6 +7,7 @@ Unknown keys are refused with a suggestion. ``docs/dataset-description.md`` is t
 """
 
 import difflib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib import resources
@@ -211,8 +212,8 @@ class DatasetDescription(_Strict):
             if isinstance(feature, LogFeature) and floor < 0:
                 raise ValueError(f"features.{at}: the logarithm of '{feature.of}' needs minimum: 0")
         names = [feature_name(feature) for feature in self.features]
-        for name in names:
-            if names.count(name) > 1:
+        for name, count in Counter(names).items():
+            if count > 1:
                 raise ValueError(f"features: '{name}' is listed twice")
 
     @cached_property
@@ -282,8 +283,8 @@ class _UniqueKeys(yaml.SafeLoader):
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key in keys:
-            if keys.count(key) > 1:
+        for key, count in Counter(keys).items():
+            if count > 1:
                 raise yaml.composer.ComposerError(
                     None, None, f"key '{key}' is given twice", node.start_mark
                 )

@@ -42,6 +42,11 @@ def microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND
 
 
+def moment(stamp: int) -> datetime:
+    """The moment, in UTC, so many microseconds after the start of 1970."""
+    return _EPOCH + stamp * _MICROSECOND
+
+
 def read_timestamp(value: object) -> datetime | None:
     """The moment an RFC 3339 string with an offset names, else ``None``."""
     try:

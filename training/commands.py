@@ -13,6 +13,10 @@ import typer
 
 from sentinel.console import note, print_json, progress, table
 
+Since = Annotated[
+    str | None, typer.Option("--from", help="First time to use (or a fraction of the rows).")
+]
+Until = Annotated[str | None, typer.Option(help="Time to stop before (or a fraction of the rows).")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
 
@@ -62,12 +66,8 @@ def train(
     data: Annotated[str, typer.Option(help="Parquet or CSV file, rows in time order.")],
     dataset: Annotated[str, typer.Option(help="A shipped description's name, or a YAML file.")],
     out: Annotated[str, typer.Option(help="Where the bundle goes: a path or a URI.")],
-    since: Annotated[
-        str | None, typer.Option("--from", help="First time to use (or a fraction of the rows).")
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option(help="Time to stop before (or a fraction of the rows).")
-    ] = None,
+    since: Since = None,
+    until: Until = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed and data, same bytes.")] = 0,
     search: Annotated[
         int, typer.Option(min=0, help="Parameter sets to try beside the default.")
@@ -112,12 +112,8 @@ def train(
 def evaluate(
     bundle: Annotated[str, typer.Option(help="Path or URI of a bundle.")],
     data: Annotated[str, typer.Option(help="Labelled Parquet or CSV file, rows in time order.")],
-    since: Annotated[
-        str | None, typer.Option("--from", help="First time to use (or a fraction of the rows).")
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option(help="Time to stop before (or a fraction of the rows).")
-    ] = None,
+    since: Since = None,
+    until: Until = None,
     json: JsonFlag = False,
 ) -> None:
     """Judge a bundle on labelled transactions, with 95% bootstrap intervals.

@@ -6,7 +6,7 @@ could not honestly be trained on or judged by is refused with one line that name
 
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from sentinel.dataset import ROW_ORDER, DatasetDescription
 from sentinel.errors import InvalidTransactions, TableError, UsageError
+from sentinel.fields import microseconds, moment
 from sentinel.parse_arrow import ArrowParser
 from sentinel.transactions import Transactions
 
@@ -43,7 +44,7 @@ class LabelledTable:
     def time_of(self, row: int) -> str | None:
         """When the row happened, in RFC 3339, or ``None`` without a time column."""
         times = self.transactions.times
-        return None if times is None else _moment(int(times[row])).isoformat()
+        return None if times is None else moment(int(times[row])).isoformat()
 
     def sha256(self) -> str:
         """A digest of every value the models or the decisions see, whatever file it came from."""
@@ -200,7 +201,7 @@ def _check_order(transactions: Transactions, description: DatasetDescription, pa
     back = np.flatnonzero(np.diff(times) < 0)
     if len(back):
         row = int(back[0]) + 1
-        before, after = _moment(int(times[row - 1])), _moment(int(times[row]))
+        before, after = moment(int(times[row - 1])), moment(int(times[row]))
         raise TableError(
             f"{path}: row {row}: {description.time} goes back from {before.isoformat()} to "
             f"{after.isoformat()}; expected rows in time order"
@@ -239,17 +240,10 @@ def _fraction(bound: str | None, default: float) -> float:
 
 def _bound(bound: str) -> int:
     try:
-        moment = datetime.fromisoformat(bound)
+        when = datetime.fromisoformat(bound)
     except ValueError as error:
         raise UsageError(
             f"bound {bound!r}: expected a date or time such as 2018-08-01 or 2018-08-01T10:00:00Z"
         ) from error
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // timedelta(microseconds=1)
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _moment(microseconds: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=microseconds)
+    when = when if when.tzinfo else when.replace(tzinfo=UTC)
+    return microseconds(when)
