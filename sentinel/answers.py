@@ -3,8 +3,6 @@
 The same fields in both; ``serve`` and Kafka write these bytes, ``score`` these columns.
 """
 
-from typing import Any
-
 import msgspec
 import numpy as np
 import pyarrow as pa
@@ -30,6 +28,9 @@ class Answer(msgspec.Struct, frozen=True):
     degraded: bool
 
 
+_ENCODER = msgspec.json.Encoder()
+
+
 class BatchAnswer(msgspec.Struct, frozen=True):
     """``results`` holds the good rows alone, in order; ``errors`` one entry for each bad row."""
 
@@ -39,19 +40,18 @@ class BatchAnswer(msgspec.Struct, frozen=True):
 
 def answers(decisions: Decisions, policy: Policy) -> list[Answer]:
     """One answer a row."""
-    version, degraded = decisions.model_version, decisions.degraded
-    why = reasons(decisions, policy)
+    version = decisions.model_version
     return [
-        Answer(name, DECISIONS[code], probability, anomaly, novelty, why[row], version, degraded)
-        for row, (name, code, probability, anomaly, novelty) in enumerate(
-            zip(
-                decisions.ids.to_pylist(),
-                decisions.decision.tolist(),
-                _list(decisions.fraud_probability, len(why)),
-                _list(decisions.anomaly_score, len(why)),
-                _list(decisions.novelty_p, len(why)),
-                strict=True,
-            )
+        Answer(name, DECISIONS[code], probability, anomaly, novelty, why, version, degraded)
+        for name, code, probability, anomaly, novelty, why, degraded in zip(
+            decisions.ids.to_pylist(),
+            decisions.decision.tolist(),
+            _list(decisions.fraud_probability),
+            _list(decisions.anomaly_score),
+            _list(decisions.novelty_p),
+            reasons(decisions, policy),
+            decisions.degraded.tolist(),
+            strict=True,
         )
     ]
 
@@ -61,15 +61,15 @@ def reasons(decisions: Decisions, policy: Policy) -> list[tuple[str, ...]]:
 
     They name what the decision rests on, by the policy's own rule.
     """
-    found: list[tuple[str, ...]] = [()] * len(decisions.decision)
+    found: list[tuple[str, ...]] = [()] * len(decisions)
     probability, novelty = decisions.fraud_probability, decisions.novelty_p
     for row in np.flatnonzero(decisions.decision != APPROVE):
         why = []
-        if probability is None:
+        if np.isnan(probability[row]):
             why.append(f"no fraud probability could be had; the policy says {policy.fallback}")
         else:
             why.append(f"fraud probability {probability[row]:.3g}")
-        if novelty is not None and novelty[row] < policy.novelty_review_below:
+        if novelty[row] < policy.novelty_review_below:  # which NaN, a missing lane, never is
             why.append(
                 f"unlike recent legitimate transactions: novelty p-value {novelty[row]:.2g}, "
                 f"below {policy.novelty_review_below:g}"
@@ -78,9 +78,9 @@ def reasons(decisions: Decisions, policy: Policy) -> list[tuple[str, ...]]:
     return found
 
 
-def one_json(decisions: Decisions, policy: Policy) -> bytes:
-    """The answer to a single transaction (n = 1)."""
-    return msgspec.json.encode(answers(decisions, policy)[0])
+def each_json(decisions: Decisions, policy: Policy) -> list[bytes]:
+    """The answer to each row by itself, for as many callers that each sent one transaction."""
+    return list(map(_ENCODER.encode, answers(decisions, policy)))
 
 
 def many_json(decisions: Decisions, policy: Policy, parsed: Parsed) -> bytes:
@@ -90,7 +90,7 @@ def many_json(decisions: Decisions, policy: Policy, parsed: Parsed) -> bytes:
 
 def columns(decisions: Decisions, policy: Policy) -> dict[str, pa.Array]:
     """The answer's fields as Arrow columns, a row a decision."""
-    size = len(decisions.decision)
+    size = len(decisions)
     version = pa.DictionaryArray.from_arrays(
         pa.array(np.zeros(size, np.int32)), pa.array([decisions.model_version])
     )
@@ -99,14 +99,14 @@ def columns(decisions: Decisions, policy: Policy) -> dict[str, pa.Array]:
         "decision": pa.DictionaryArray.from_arrays(
             pa.array(decisions.decision), pa.array(DECISIONS)
         ),
-        "fraud_probability": _column(decisions.fraud_probability, size),
-        "anomaly_score": _column(decisions.anomaly_score, size),
-        "novelty_p": _column(decisions.novelty_p, size),
+        "fraud_probability": _column(decisions.fraud_probability),
+        "anomaly_score": _column(decisions.anomaly_score),
+        "novelty_p": _column(decisions.novelty_p),
         "reasons": pa.array(
             [list(why) for why in reasons(decisions, policy)], pa.list_(pa.string())
         ),
         "model_version": version,
-        "degraded": pa.array(np.full(size, decisions.degraded)),
+        "degraded": pa.array(decisions.degraded),
     }
 
 
@@ -127,9 +127,13 @@ def many_arrow(decisions: Decisions, policy: Policy, parsed: Parsed) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _list(column: NDArray[np.float64] | None, size: int) -> list[Any]:
-    return [None] * size if column is None else column.tolist()
+def _list(column: NDArray[np.float64]) -> list[float | None]:
+    """The column's values, ``None`` where the lane was missing."""
+    missing = np.isnan(column)
+    if not missing.any():
+        return column.tolist()
+    return [None if gone else value for value, gone in zip(column.tolist(), missing, strict=True)]
 
 
-def _column(column: NDArray[np.float64] | None, size: int) -> pa.Array:
-    return pa.nulls(size, pa.float64()) if column is None else pa.array(column)
+def _column(column: NDArray[np.float64]) -> pa.Array:
+    return pa.array(column, from_pandas=True)  # NaN is null

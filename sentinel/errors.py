@@ -76,3 +76,17 @@ class UnknownBundle(SentinelError):
 
     def __str__(self) -> str:
         return f"{self.who} holds bundle {self.held}, not {self.wanted}"
+
+
+class Overloaded(SentinelError):
+    """More work came than is let wait; the same request may be sent again (HTTP 503).
+
+    ``bound`` names the bound that was reached.
+    """
+
+    def __init__(self, bound: str, detail: str) -> None:
+        super().__init__(bound, detail)
+        self.bound, self.detail = bound, detail
+
+    def __str__(self) -> str:
+        return f"no room for more work: {self.detail}"

@@ -89,6 +89,27 @@ class JsonParser:
         _check_utf8(body)
         return self._columns([self._row(0, body)], [0]).all_or_raise()
 
+    def each(self, bodies: Sequence[bytes]) -> tuple[Parsed, dict[int, MalformedInput]]:
+        """One transaction from each of these bodies, as columns; none can spoil another.
+
+        Also gives, by its position, why a body is not JSON; bad fields are in ``Parsed.errors``.
+        Much faster than ``one`` on each: making columns takes a fixed time.
+        """
+        rows: list[msgspec.Struct] = []
+        positions: list[int] = []
+        errors: list[FieldError] = []
+        malformed: dict[int, MalformedInput] = {}
+        for index, body in enumerate(bodies):
+            try:
+                _check_utf8(body)
+                rows.append(self._row(index, body))
+                positions.append(index)
+            except InvalidTransactions as error:
+                errors.extend(error.errors)
+            except MalformedInput as error:
+                malformed[index] = error
+        return self._columns(rows, positions, errors, len(bodies)), malformed
+
     def many(self, body: bytes) -> Parsed:
         """The list of transactions in this body; bad rows are reported, good ones kept.
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,6 +32,14 @@ class Parsed:
         if self.errors:
             raise InvalidTransactions(self.errors)
         return self.transactions
+
+    def errors_by_row(self) -> dict[int, InvalidTransactions]:
+        """For each bad row all that is wrong with it, as if it had come alone."""
+        found: dict[int, list[FieldError]] = {}
+        for error in self.errors:
+            if error.index is not None:
+                found.setdefault(error.index, []).append(msgspec.structs.replace(error, index=0))
+        return {row: InvalidTransactions(errors) for row, errors in found.items()}
 
     def first_errors(self) -> list[FieldError]:
         """One error for each bad row: the first bad field in the order of the description."""

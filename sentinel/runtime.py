@@ -6,11 +6,8 @@ both on the machine at hand. They agree to about 1e-7 in the score (tested to 1e
 """
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 from scipy.special import expit
-
-from sentinel.trees import read_ensemble, to_booster, to_onnx
 
 SMALL_BATCH = 16
 """Most rows that go to ONNX Runtime; see the table that ``sentinel bench`` prints."""
@@ -27,6 +24,12 @@ class TreeModel:
 
         :raises BundleError: the bytes are no model this product can run.
         """
+        # XGBoost, and scikit-learn which it imports, take seconds: more than all else that a router
+        # or a command needs, and those read bundles without running a model.
+        import onnxruntime as ort
+
+        from sentinel.trees import read_ensemble, to_booster, to_onnx
+
         ensemble = read_ensemble(model)
         self._booster = to_booster(ensemble)
         self._booster.set_param({"nthread": threads})

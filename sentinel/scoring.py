@@ -6,7 +6,7 @@ features*. Here is the implementation in this process; ``deployments`` has the o
 stand behind Ray Serve handles.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -56,17 +56,48 @@ class Decisions:
     """Answers to n transactions, as columns of the same order; all from one bundle.
 
     ``decision`` (n,) int8 codes (see ``decision.DECISIONS``); ``fraud_probability``,
-    ``anomaly_score`` and ``novelty_p`` (n,) float64, ``None`` where the bundle has no such lane or
-    the lane was missing; ``degraded`` where something the answers rest on was missing.
+    ``anomaly_score`` and ``novelty_p`` (n,) float64, NaN where the lane was missing; ``degraded``
+    (n,) bool, true where something the answer rests on was.
     """
 
     ids: pa.StringArray
     decision: NDArray[np.int8]
-    fraud_probability: NDArray[np.float64] | None
-    anomaly_score: NDArray[np.float64] | None
-    novelty_p: NDArray[np.float64] | None
+    fraud_probability: NDArray[np.float64]
+    anomaly_score: NDArray[np.float64]
+    novelty_p: NDArray[np.float64]
+    degraded: NDArray[np.bool_]
     model_version: str
-    degraded: bool
+
+    def __len__(self) -> int:
+        return len(self.decision)
+
+    def rows(self, start: int, stop: int) -> "Decisions":
+        """The decisions on these rows; nothing is copied."""
+        some = slice(start, stop)
+        return Decisions(
+            self.ids[some],
+            self.decision[some],
+            self.fraud_probability[some],
+            self.anomaly_score[some],
+            self.novelty_p[some],
+            self.degraded[some],
+            self.model_version,
+        )
+
+
+def join(parts: Sequence[Decisions]) -> Decisions:
+    """All rows of one or more decisions of one bundle, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    return Decisions(
+        pa.concat_arrays([part.ids for part in parts]),
+        np.concatenate([part.decision for part in parts]),
+        np.concatenate([part.fraud_probability for part in parts]),
+        np.concatenate([part.anomaly_score for part in parts]),
+        np.concatenate([part.novelty_p for part in parts]),
+        np.concatenate([part.degraded for part in parts]),
+        parts[0].model_version,
+    )
 
 
 class Lane:
@@ -96,15 +127,16 @@ class Judge:
         """The decisions that follow from these scores."""
         probability = None if scores.fraud is None else self.calibration(scores.fraud)
         novelty_p = None if scores.anomaly is None else self.novelty(scores.anomaly)
+        size = len(transactions)
         amount = self.amounts(transactions)
         return Decisions(
             ids=transactions.ids,
             decision=decide(self.description.policy, amount, probability, novelty_p),
-            fraud_probability=probability,
-            anomaly_score=scores.anomaly,
-            novelty_p=novelty_p,
+            fraud_probability=_or_missing(probability, size),
+            anomaly_score=_or_missing(scores.anomaly, size),
+            novelty_p=_or_missing(novelty_p, size),
+            degraded=np.full(size, scores.fraud is None or scores.anomaly is None),
             model_version=self.digest,
-            degraded=scores.fraud is None or scores.anomaly is None,
         )
 
     def amounts(self, transactions: Transactions) -> NDArray[np.float64]:
@@ -115,6 +147,10 @@ class Judge:
     async def score(self, transactions: Transactions, lanes: Lanes) -> Decisions:
         """The decisions on these transactions, wherever the lanes are."""
         return self.decide(transactions, await lanes(self.features(transactions), self.digest))
+
+
+def _or_missing(column: NDArray[np.float64] | None, size: int) -> NDArray[np.float64]:
+    return np.full(size, np.nan) if column is None else column
 
 
 class LocalLanes:
