@@ -1,77 +1,62 @@
-"""The HTTP API as a FastAPI app, made for one bundle: its fields are the API's schema."""
+"""The HTTP API but for the predict routes, as a FastAPI app made for one bundle.
 
-from typing import Protocol
+Its fields are the API's schema, so another bundle has an app of its own.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 
-from sentinel.errors import InvalidTransactions, MalformedInput
-from sentinel.manifest import Manifest
-from sentinel.scoring import Decisions, Judge
-from sentinel.transactions import Transactions
 from serve_app import openapi, problems
-from serve_app.bodies import ARROW, JSON, MAX_BATCH_BODY, MAX_BODY, media_type, read_body
-from serve_app.predict import Predictor
+from serve_app.bodies import JSON
+from serve_app.home import home_page
 from serve_app.problems import Problem
+from serve_app.served import ServedBundle
+
+EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
+"""The media type of Prometheus' text format."""
 
 
-class Scorer(Protocol):
-    """What the API stands in front of."""
+class RefusedBundle(msgspec.Struct, frozen=True):
+    """A bundle that should be served and is not: who refused it, and why."""
 
-    judge: Judge
-    manifest: Manifest
+    deployment: str
+    bundle: str
+    reason: str
 
-    async def score(self, transactions: Transactions) -> Decisions:
-        """The decisions on n >= 0 transactions."""
+
+class Router(Protocol):
+    """What the API asks the router for."""
 
     async def missing(self) -> dict[str, str]:
-        """What keeps it from answering, with the reason; empty when it is ready."""
+        """What keeps it from whole answers, with the reason; empty when it is ready."""
+
+    async def refused(self) -> Sequence[RefusedBundle]:
+        """The bundles that were refused; empty when what should be served is."""
+
+    async def metrics(self) -> bytes:
+        """The metrics of this node's replicas of the application, in Prometheus' text format."""
 
 
-def create_api(scorer: Scorer) -> FastAPI:
-    """The app that answers for this scorer."""
-    app = FastAPI(title="SentinelStream", version=scorer.judge.digest[:12], redoc_url=None)
-    _add_predict(app, scorer)
-    _add_state(app, scorer)
+def create_api(router: Router, served: ServedBundle) -> FastAPI:
+    """The app for this bundle."""
+    app = FastAPI(title="SentinelStream", version=served.digest[:12], redoc_url=None)
+    _add_state(app, router, served)
+    _add_pages(app, router, served)
     _add_problems(app)
-    _describe(app, scorer)
+    _describe(app, served)
     return app
 
 
-def _add_predict(app: FastAPI, scorer: Scorer) -> None:
-    predictor = Predictor(scorer.judge.description, scorer.score)
-
-    @app.post("/predict", **openapi.PREDICT)
-    async def predict(request: Request) -> Response:
-        """Score one transaction."""
-        media_type(request, JSON)
-        body = await read_body(request, MAX_BODY)
-        try:
-            return Response(await predictor.one(body), media_type=JSON)
-        except InvalidTransactions as error:
-            raise problems.invalid(error, single=True) from error
-
-    @app.post("/predict/batch", **openapi.PREDICT_BATCH)
-    async def predict_batch(request: Request) -> Response:
-        """Score many transactions, as a JSON list or an Arrow stream; the answer comes likewise."""
-        kind = media_type(request, JSON, ARROW)
-        body = await read_body(request, MAX_BATCH_BODY)
-        answer = predictor.many_arrow if kind == ARROW else predictor.many_json
-        try:
-            return Response(await answer(body), media_type=kind)
-        except InvalidTransactions as error:
-            # Bad rows are reported inside the answer: here the whole body is at fault.
-            raise problems.invalid(error, single=kind == JSON) from error
-
-
-def _add_state(app: FastAPI, scorer: Scorer) -> None:
-    digest = scorer.judge.digest
-    manifest = msgspec.json.decode(scorer.manifest.to_bytes())
-    model = msgspec.json.encode({"model_version": digest, **manifest})
+def _add_state(app: FastAPI, router: Router, served: ServedBundle) -> None:
+    digest = served.digest
+    manifest = msgspec.json.decode(served.manifest.to_bytes())
 
     @app.get("/health", **openapi.HEALTH)
     async def health() -> Response:
@@ -80,19 +65,39 @@ def _add_state(app: FastAPI, scorer: Scorer) -> None:
 
     @app.get("/ready", **openapi.READY)
     async def ready() -> Response:
-        """Whether a transaction sent now gets a whole answer: both lanes hold the bundle."""
-        missing = await scorer.missing()
+        """Whether a transaction sent now gets a whole answer: both lanes hold the bundle.
+
+        `refused` lists the bundles that should be served and could not be loaded.
+        """
+        missing = await router.missing()
         if missing:
             detail = "; ".join(f"{name}: {why}" for name, why in missing.items())
             members = {"missing": missing}
             raise Problem(503, "not-ready", detail, members=members, headers={"retry-after": "1"})
-        answer = msgspec.json.encode({"status": "ready", "model_version": digest})
-        return Response(answer, media_type=JSON)
+        refused = await router.refused()
+        return _json({"status": "ready", "model_version": digest, "refused": refused})
 
     @app.get("/model", **openapi.MODEL)
     async def served_model() -> Response:
-        """The manifest of the bundle that answers, and its digest as ``model_version``."""
-        return Response(model, media_type=JSON)
+        """The manifest of the bundle that answers, and its digest as `model_version`."""
+        return _json({"model_version": digest, "refused": await router.refused(), **manifest})
+
+
+def _add_pages(app: FastAPI, router: Router, served: ServedBundle) -> None:
+    page = home_page(served)
+
+    @app.get("/metrics", **openapi.METRICS)
+    async def metrics() -> Response:
+        """The metrics of this node's replicas, all of them, in Prometheus' text format."""
+        return Response(await router.metrics(), media_type=EXPOSITION)
+
+    @app.get("/", include_in_schema=False)
+    async def home() -> Response:
+        return HTMLResponse(page)
+
+
+def _json(content: Any) -> Response:
+    return Response(msgspec.json.encode(content), media_type=JSON)
 
 
 def _add_problems(app: FastAPI) -> None:
@@ -102,23 +107,18 @@ def _add_problems(app: FastAPI) -> None:
     async def refused(_: Request, error: Problem) -> Response:
         return error.response()
 
-    @app.exception_handler(MalformedInput)
-    async def malformed(_: Request, error: MalformedInput) -> Response:
-        return problems.malformed(error).response()
-
     @app.exception_handler(HTTPException)
     async def framework(_: Request, error: HTTPException) -> Response:
         return problems.without_type(error.status_code, error.detail, error.headers)
 
     @app.exception_handler(Exception)
     async def failed(_: Request, _error: Exception) -> Response:
-        # What failed goes to the log, with its trace; the client learns only that it was not him.
-        return Problem(500, "internal-error", "the error has been logged").response()
+        return problems.internal().response()
 
 
-def _describe(app: FastAPI, scorer: Scorer) -> None:
-    """Makes ``/openapi.json`` name the fields of this bundle."""
-    description = scorer.judge.description
+def _describe(app: FastAPI, served: ServedBundle) -> None:
+    """Makes ``/openapi.json`` name the fields of this bundle, and the predict routes."""
+    description = served.judge.description
     components = openapi.components(description)
 
     def document() -> dict[str, object]:
@@ -127,9 +127,11 @@ def _describe(app: FastAPI, scorer: Scorer) -> None:
                 title=app.title,
                 version=app.version,
                 routes=app.routes,
-                description=openapi.introduction(description, scorer.judge.digest),
+                description=openapi.introduction(description, served.digest),
             )
+            made["paths"] = {**openapi.PREDICT_PATHS, **made["paths"]}
             made.setdefault("components", {}).setdefault("schemas", {}).update(components)
+            made["components"]["securitySchemes"] = openapi.SECURITY_SCHEMES
             app.openapi_schema = made
         return app.openapi_schema
 

@@ -1,27 +1,87 @@
 """The arguments of the application: what a rollout changes. Light to import; it knows no Ray."""
 
-import os
-
 from pydantic import BaseModel, ConfigDict, Field
 
-DEFAULT_BUNDLE = "bundles/transactions"
+from sentinel.coalescing import QueueLimits
+
+MIB = 2**20
 
 
-class AppArgs(BaseModel):
-    """What ``args`` of the Serve config may hold."""
-
+class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    bundle: str = Field(
-        default=DEFAULT_BUNDLE,
-        min_length=1,
-        description="plain path or URI of the bundle to serve; a relative path counts from the "
-        "folder that Ray was started in",
+
+class RouterSettings(_Strict):
+    """What a router lets wait, and for how long. Each router has these bounds for itself."""
+
+    lane_deadline_ms: float = Field(
+        default=500,
+        gt=0,
+        description="a batch waits so long for its models, retries included; then it is decided "
+        "without the one that is late. Far above what scoring takes (milliseconds), so that a busy "
+        "moment of the machine costs no answer, and below what a payment waits",
+    )
+    queue_age_ms: float = Field(
+        default=250,
+        gt=0,
+        description="a request is refused (503) when the oldest one has waited longer",
+    )
+    waiting_requests: int = Field(
+        default=2_048, ge=1, description="requests in the queue at which more are refused (503)"
+    )
+    waiting_rows: int = Field(
+        default=16_384, ge=1, description="rows in the queue at which more are refused (503)"
+    )
+    flight_rows: int = Field(
+        default=4_096,
+        ge=1,
+        description="most rows scored together. Some 25 ms of the slower model: past a few "
+        "thousand rows larger batches are no faster",
+    )
+    flight_requests: int = Field(
+        default=512,
+        ge=1,
+        description="most requests scored together: reading and answering each takes the router's "
+        "event loop some 20 microseconds",
+    )
+    flights: int = Field(
+        default=2,
+        ge=1,
+        description="batches under way at once: one is prepared while the other is scored",
+    )
+    body_bytes: int = Field(
+        default=256 * MIB,
+        ge=1,
+        description="bytes of all request bodies held at once, at which more are refused (503). "
+        "With what is parsed from them they take up to ten times as much memory",
+    )
+    body_seconds: float = Field(
+        default=10, gt=0, description="longest wait for the rest of a body that has begun (408)"
     )
 
-    @property
-    def bundle_uri(self) -> str:
-        """``bundle`` so that it means the same in any other working directory."""
-        if "://" in self.bundle:
-            return self.bundle
-        return os.path.abspath(os.path.expanduser(self.bundle))
+    def queue_limits(self) -> QueueLimits:
+        """The part of these that bounds the queue."""
+        return QueueLimits(
+            flight_rows=self.flight_rows,
+            flight_items=self.flight_requests,
+            flights=self.flights,
+            waiting_rows=self.waiting_rows,
+            waiting_items=self.waiting_requests,
+            age=self.queue_age_ms / 1000,
+        )
+
+
+class AppArgs(_Strict):
+    """What ``args`` of the Serve config may hold. The bundle is not among them: it is the
+    ``user_config`` of each deployment, so that another one is a reload and not a restart."""
+
+    api_keys: str | None = Field(
+        default=None,
+        min_length=1,
+        description="file of hashed API keys, read again when it changes; null asks nobody",
+    )
+    allow_anonymous: bool = Field(
+        default=False,
+        description="serve without API keys even where other machines can reach it",
+    )
+    router: RouterSettings = RouterSettings()

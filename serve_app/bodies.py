@@ -1,16 +1,22 @@
 """Request bodies: of a media type this service reads, and no larger than it can afford."""
 
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from email.message import Message
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
 
-from sentinel.errors import MalformedInput
+from sentinel.errors import MalformedInput, Overloaded
 from serve_app.arrow_size import stream_size
 from serve_app.problems import Problem
 
 JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"
+
+Headers = Mapping[bytes, bytes]
+"""The headers of a request, names in lower case."""
 
 MAX_BODY = 2**20
 """Bytes of one transaction. The shipped ones take under 1 KiB; this leaves room for any other
@@ -32,27 +38,69 @@ MAX_VALUES = 40 * MAX_ROWS
 a batch is refused before: at this number every value, with its name, would have 8 bytes."""
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body.
+class BodyBudget:
+    """The bytes of all bodies that one router holds, from their first byte to their answer."""
 
-    :raises Problem: 413, it is longer than ``limit`` bytes (no more than that is ever held).
-    """
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        raise _too_large(f"{declared} bytes", limit)
-    chunks, size = [], 0
-    try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise _too_large(f"more than {limit:,} bytes", limit)
-            chunks.append(chunk)
-    except ClientDisconnect as error:
-        raise MalformedInput("the body ended early") from error
-    return b"".join(chunks)
+    def __init__(self, limit: int, patience: float) -> None:
+        """``limit`` in bytes; ``patience``: seconds to wait for the rest of a body."""
+        self._limit = limit
+        self._patience = patience
+        self.held = 0
+        """Bytes held now."""
+
+    @asynccontextmanager
+    async def body(self, headers: Headers, receive: Receive, limit: int) -> AsyncIterator[bytes]:
+        """The whole body, counted against the budget while the block runs.
+
+        :raises Problem: 413, it is longer than ``limit`` bytes (no more than that is ever held);
+            408, it stopped coming.
+        :raises Overloaded: there is no room for it now.
+        :raises MalformedInput: the client went away.
+        """
+        declared = headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > limit:
+            raise _too_large(f"{declared.decode()} bytes", limit)
+        taken = 0
+        try:
+            message = await receive()
+            chunk = message.get("body", b"")
+            taken = self._take(len(chunk))
+            if not message.get("more_body") and message["type"] == "http.request":
+                _check_length(taken, limit)
+                yield chunk  # most come whole: nothing to join, no timer to set
+                return
+            chunks = [chunk]
+            try:
+                async with asyncio.timeout(self._patience):
+                    while message.get("more_body"):
+                        message = await receive()
+                        chunk = message.get("body", b"")
+                        taken += self._take(len(chunk))
+                        _check_length(taken, limit)
+                        chunks.append(chunk)
+            except TimeoutError:
+                detail = f"{taken:,} bytes came, and nothing for {self._patience:g} s after them"
+                close = {"connection": "close"}
+                raise Problem(408, "body-timeout", detail, headers=close) from None
+            if message["type"] != "http.request":
+                raise MalformedInput("the body ended early")
+            yield b"".join(chunks)
+        finally:
+            self.held -= taken
+
+    def _take(self, size: int) -> int:
+        if self.held + size > self._limit:
+            raise Overloaded("bytes", f"{self.held:,} bytes of requests are held already")
+        self.held += size
+        return size
 
 
-def media_type(request: Request, *accepted: str) -> str:
+def _check_length(size: int, limit: int) -> None:
+    if size > limit:
+        raise _too_large(f"more than {limit:,} bytes", limit)
+
+
+def media_type(headers: Headers, *accepted: str) -> str:
     """Which of ``accepted`` the body is; JSON where the client does not say.
 
     Parameters are ignored, except a charset other than UTF-8; ``application/anything+json`` is
@@ -60,12 +108,12 @@ def media_type(request: Request, *accepted: str) -> str:
 
     :raises Problem: 415.
     """
-    encoding = request.headers.get("content-encoding", "identity")
+    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
     if encoding.strip().lower() != "identity":
         raise _unsupported(f"content-encoding {encoding!r}", accepted)
-    said = request.headers.get("content-type", JSON)
+    said = headers.get(b"content-type", b"application/json").decode("latin-1")
     if said == JSON:
-        return JSON
+        return _one_of(JSON, accepted, said)
     if len(said) > MAX_CONTENT_TYPE:  # the parser below takes quadratic time
         raise _unsupported("so long a content-type", accepted)
     header = Message()
@@ -76,6 +124,10 @@ def media_type(request: Request, *accepted: str) -> str:
         raise _unsupported(f"charset {charset!r}", accepted)
     if name.startswith("application/") and name.endswith("+json"):
         name = JSON
+    return _one_of(name, accepted, said)
+
+
+def _one_of(name: str, accepted: tuple[str, ...], said: str) -> str:
     if name not in accepted:
         raise _unsupported(repr(said), accepted)
     return name

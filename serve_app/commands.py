@@ -1,10 +1,8 @@
-"""``sentinel serve``: the recommended environment, a local Ray, and the application on it."""
+"""``sentinel serve`` and ``sentinel key``."""
 
-import json
 import os
-import shlex
 import socket
-import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from importlib import resources
 from pathlib import Path
@@ -13,29 +11,17 @@ from typing import Annotated
 import typer
 
 from sentinel.console import note, progress
-from sentinel.dataset import DatasetDescription
-from serve_app.serve_config import CannotServe, ServeConfig, read_config
-
-ENVIRONMENT = {
-    # A model runs one thread: several pools on two cores cost two thirds of the speed.
-    "OMP_NUM_THREADS": "1",
-    # Whoever reaches Ray's ports can run code as this user. They are on loopback, but loopback is
-    # shared by everyone on the machine, and each replica's own gRPC port is not even there: Ray
-    # binds it to every interface. So callers need the token in ~/.ray/auth_token.
-    "RAY_AUTH_MODE": "token",
-    # Ray's switch for "this machine only", on by default on macOS and Windows: its sockets listen
-    # on 127.0.0.1. Who joins this Ray must set it too.
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # To the log files alone: a terminal shows what this command has to say.
-    "RAY_SERVE_LOG_TO_STDERR": "0",
-}
-"""What ``sentinel serve`` sets where the user has not; Ray reads it when it is imported."""
+from sentinel.errors import SentinelError, UsageError
+from serve_app.environment import as_shell, set_recommended
+from serve_app.exposure import check_exposure
+from serve_app.serve_config import CannotServe, Overlay, ServeConfig, read_config
+from serve_app.signals import Signals
 
 
 def register(app: typer.Typer) -> None:
-    """Adds this package's command to the ``sentinel`` command line."""
+    """Adds this package's commands to the ``sentinel`` command line."""
     app.command()(serve)
+    app.command()(key)
 
 
 def serve(
@@ -55,22 +41,78 @@ def serve(
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port to listen on.", show_default="8000")
     ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="Address to listen on; any but this machine's own needs keys.",
+            show_default="127.0.0.1",
+        ),
+    ] = None,
+    api_keys: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Hashed API keys; 'sentinel key' adds one to it."),
+    ] = None,
+    allow_anonymous: Annotated[
+        bool, typer.Option("--allow-anonymous", help="Serve other machines without keys.")
+    ] = False,
+    print_env: Annotated[
+        bool,
+        typer.Option(
+            "--print-env", help="Only print the recommended environment, for 'serve run'."
+        ),
+    ] = False,
 ) -> None:
     """Serve a bundle on this machine until stopped.
 
-    Starts Ray and Ray Serve for itself alone, on loopback, and stops both at the end.
+    Starts Ray and Ray Serve for itself alone, on loopback, and stops both at the end; requests
+    under way are answered first. SIGHUP makes it read the config and the bundle again.
 
     Example: sentinel serve --bundle bundles/transactions --port 8000
     """
-    from sentinel.bundle import open_bundle
+    if print_env:
+        typer.echo(as_shell())
+        return
+    overlay = Overlay(
+        bundle=bundle,
+        host=host,
+        port=port,
+        api_keys=None if api_keys is None else str(api_keys),
+        allow_anonymous=True if allow_anonymous else None,
+    )
+    from serve_app.keys import read_keys
 
     with resources.as_file(resources.files("serve_app") / "config.yaml") as packaged:
-        read = read_config(config or packaged, bundle=bundle, port=port)
-    opened = open_bundle(read.bundle_uri)
-    check_port_is_free(read.host, read.port)
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    _run(read, opened.digest, opened.manifest.description)
+        file = config or packaged
+        read = read_config(file, overlay)
+        check_exposure(read.args, read.host)
+        if read.args.api_keys is not None:
+            read_keys(Path(read.args.api_keys))
+        check_port_is_free(read.host, read.port)
+        _run(file, overlay, read)
+
+
+def key(
+    name: Annotated[str, typer.Option(help="Whose key it is, for people and logs.")],
+    scopes: Annotated[
+        str, typer.Option(help="What it opens, separated by commas: score, label, read.")
+    ] = "score",
+    file: Annotated[
+        Path, typer.Option(metavar="FILE", help="File of hashed keys; made if missing.")
+    ] = Path("api-keys.yaml"),
+) -> None:
+    """Make an API key: print it once, and add its hash to a file.
+
+    Example: sentinel key --name checkout --scopes score,read --file api-keys.yaml
+    """
+    from serve_app.keys import SCOPES, add_key
+
+    wanted = tuple(scope.strip() for scope in scopes.split(","))
+    known = [scope for scope in SCOPES if scope in wanted]
+    if len(known) != len(wanted):
+        raise UsageError(f"--scopes is {scopes!r}; expected some of {', '.join(SCOPES)}")
+    secret = add_key(file, name, tuple(known))
+    note(f"added to {file}: {name} ({', '.join(known)}). The key is not kept; here it is:")
+    typer.echo(secret)
 
 
 def check_port_is_free(host: str, port: int) -> None:
@@ -90,30 +132,40 @@ def check_port_is_free(host: str, port: int) -> None:
             raise CannotServe(f"{problem}; {advice}") from error
 
 
-def _run(config: ServeConfig, digest: str, description: DatasetDescription) -> None:
-    # Ray reads the environment when it is imported.
-    from serve_app.local_serve import local_serve, stop_on_signal, wait_until_ready
+def _run(file: Path, overlay: Overlay, config: ServeConfig) -> None:
+    from sentinel.bundle import open_bundle
+    from serve_app.start_page import show_start_page
 
-    stopped = threading.Event()
+    opened = open_bundle(config.bundle_uri)
+    set_recommended(os.environ)
+    # Ray reads the environment when it is imported.
+    from serve_app.local_serve import LocalServe
+
+    signals = Signals()
+    signals.take()
     with ExitStack() as running:
         with progress("starting Ray") as step:
-            stop_on_signal(stopped)
-            logs = running.enter_context(local_serve(config))
-            stop_on_signal(stopped)
-            ready = wait_until_ready(config, stopped, step)
+            serving = running.enter_context(LocalServe(config.with_digest(opened.digest)))
+            signals.take()
+            ready = serving.wait_until_ready(signals, step)
         if ready:
-            _say_ready(config, digest, description, logs)
-            stopped.wait()
-        note("stopping")
+            show_start_page(config, opened, serving.logs)
+        while not signals.stop:
+            signals.wait()
+            if signals.take_reload():
+                _reload(file, overlay, serving.deploy)
+        note("stopping: requests under way are answered first")
 
 
-def _say_ready(
-    config: ServeConfig, digest: str, description: DatasetDescription, logs: str
-) -> None:
-    from serve_app.openapi import example
+def _reload(file: Path, overlay: Overlay, deploy: Callable[[ServeConfig], None]) -> None:
+    """Reads the config and the bundle again; what cannot be used changes nothing."""
+    from sentinel.bundle import open_bundle
 
-    url = f"http://{config.host}:{config.port}"
-    body = shlex.quote(json.dumps(example(description), ensure_ascii=False))
-    note(f"ready at {url} (API: {url}/docs), model version {digest[:12]}; Ctrl-C stops it")
-    note(f"logs: {logs}")
-    note(f"try: curl {url}/predict -H 'content-type: application/json' -d {body}")
+    try:
+        config = read_config(file, overlay)
+        opened = open_bundle(config.bundle_uri)
+        deploy(config.with_digest(opened.digest))
+    except SentinelError as error:
+        note(f"nothing changed: {error}")
+    else:
+        note(f"changing to model version {opened.digest[:12]} ({config.bundle_uri})")

@@ -3,21 +3,25 @@
 import http.client
 import logging
 import os
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
-from typing import Any
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from types import TracebackType
+from typing import Any, Self
 
 import ray
 from pydantic import ValidationError
 from ray import serve
+from ray._private.services import find_gcs_addresses
+from ray.exceptions import RayError
 from ray.serve._private.api import serve_start
+from ray.serve.config import AutoscalingConfig
+from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatus, ServeDeploySchema
 
-from sentinel.console import OnStep
+from sentinel.console import OnStep, note
 from serve_app.serve_config import CannotServe, ServeConfig
+from serve_app.signals import Signals
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """Ray would reserve 30% of the memory; the largest batch has some 30 MiB of features."""
@@ -26,40 +30,134 @@ START_SECONDS = 120.0
 """Longest wait for readiness. An idle machine with two cores needs about 15 s; this allows for one
 that is busy with other things."""
 
+DRAIN_SECONDS = 20.0
+"""Longest wait, when stopping, for the answers to requests under way."""
+
 _FAILED = (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY)
 
 
-@contextmanager
-def local_serve(config: ServeConfig) -> Iterator[str]:
-    """Starts Ray and deploys ``config``; yields the folder of the logs, stops all at the end.
+class LocalServe:
+    """A Ray of its own with one application on it, while its block runs.
 
     What depends on the environment must be in it before this module is imported: see
-    ``commands.ENVIRONMENT``.
-
-    :raises CannotServe: Serve does not accept the config, or Ray does not start.
+    ``environment.set_recommended``.
     """
+
+    def __init__(self, config: ServeConfig) -> None:
+        """:raises CannotServe: Serve does not accept the config."""
+        self._config = config
+        self._schema = _schema(config)
+        self.logs = ""
+        """The folder of Serve's logs."""
+
+    def __enter__(self) -> Self:
+        """Starts Ray and deploys.
+
+        :raises CannotServe: another Ray runs here, or ours does not start.
+        """
+        if others := find_gcs_addresses():  # type: ignore[no-untyped-call]
+            raise CannotServe(
+                f"another Ray cluster runs on this machine ({', '.join(sorted(others))}), and two "
+                "would take each other's ports; expected none: stop it first"
+            )
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        try:
+            self.logs = _start_ray()
+            # What `serve run` does; the public way goes through Ray's dashboard.
+            self._client = serve_start(
+                http_options=self._schema.http_options.model_dump(),
+                proxy_location=self._schema.proxy_location,
+                global_logging_config=self._schema.logging_config,
+            )
+            self._client.deploy_apps(self._schema)
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        """Answers what is under way, then stops everything."""
+        self._drain()
+        self._stop()
+
+    def deploy(self, config: ServeConfig) -> None:
+        """Changes the running application to this config, without waiting for it.
+
+        :raises CannotServe: Serve does not accept it, or where it listens would change.
+        """
+        schema = _schema(config)
+        if (config.host, config.port) != (self._config.host, self._config.port):
+            raise CannotServe("host and port cannot change while it runs; start it again")
+        self._client.deploy_apps(schema)
+        self._config = config
+
+    def wait_until_ready(self, signals: Signals, step: OnStep) -> bool:
+        """Waits until ``/ready`` says yes (True), or until it is told to stop (False).
+
+        :raises CannotServe: Serve gave up on the application, or it took too long.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while not signals.stop:
+            missing = self._what_is_missing()
+            if missing is None:
+                return True
+            step(f"waiting for {missing}")
+            if time.monotonic() > deadline:
+                late = f"not ready after {START_SECONDS:g} s; still waiting for {missing}"
+                raise CannotServe(late)
+            signals.wait(0.1)
+        return False
+
+    def _what_is_missing(self) -> str | None:
+        application = serve.status().applications.get(self._config.application)
+        if application is None or application.status == ApplicationStatus.NOT_STARTED:
+            return "Serve"
+        if application.status in _FAILED:
+            raise CannotServe(f"the application failed: {_reason(application)}")
+        if application.status != ApplicationStatus.RUNNING:
+            starting = [n for n, d in application.deployments.items() if d.status != "HEALTHY"]
+            return ", ".join(starting) or "the application"
+        return None if _is_ready(self._config.host, self._config.port) else "the first answer"
+
+    def _drain(self) -> None:
+        """Before anything stops: a router whose lanes are gone could only answer by fallback."""
+        try:
+            router = serve.get_app_handle(self._config.application)
+            drained = router.broadcast("drain", DRAIN_SECONDS).results(timeout_s=DRAIN_SECONDS + 5)
+        except (RayError, RayServeException, TimeoutError, RuntimeError) as error:
+            # It never came up, or is gone: nothing is under way there.
+            logging.getLogger(__name__).debug("no drain: %s", error)
+            return
+        if not all(drained):
+            note(f"not every request under way was answered within {DRAIN_SECONDS:g} s")
+
+    def _stop(self) -> None:
+        try:
+            # Ray prints to standard output that the controller, told to stop, has stopped.
+            with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+                serve.shutdown()  # type: ignore[no-untyped-call]
+        finally:
+            ray.shutdown(wait_for_processes=True)
+
+
+def _schema(config: ServeConfig) -> ServeDeploySchema:
     try:
         schema = ServeDeploySchema.model_validate(config.content)
+        for application in schema.applications:
+            for deployment in application.deployments:
+                bounds = deployment.autoscaling_config
+                if isinstance(bounds, dict):  # which the schema would let through unread
+                    AutoscalingConfig.model_validate(bounds)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise CannotServe(f"Serve refuses the config: {place}: {first['msg']}") from error
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    try:
-        logs = _start_ray()
-        try:
-            # What `serve run` does; the public way goes through Ray's dashboard.
-            client = serve_start(
-                http_options=schema.http_options.model_dump(),
-                proxy_location=schema.proxy_location,
-                global_logging_config=schema.logging_config,
-            )
-            client.deploy_apps(schema)
-            yield logs
-        finally:
-            _stop_serve()
-    finally:
-        ray.shutdown(wait_for_processes=True)
+    return schema
 
 
 def _start_ray() -> str:
@@ -79,55 +177,6 @@ def _start_ray() -> str:
     return os.path.join(context.address_info["session_dir"], "logs", "serve")
 
 
-def _stop_serve() -> None:
-    # Ray prints to standard output that the controller, told to stop, has stopped.
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-        serve.shutdown()  # type: ignore[no-untyped-call]
-
-
-def stop_on_signal(stopped: threading.Event) -> None:
-    """Lets the next SIGINT or SIGTERM set ``stopped``, and one after that end the process at once.
-
-    To be called again once Ray runs: it takes SIGTERM for itself when it starts.
-    """
-
-    def stop(*_: Any) -> None:
-        stopped.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
-
-
-def wait_until_ready(config: ServeConfig, stopped: threading.Event, step: OnStep) -> bool:
-    """Waits until ``/ready`` says yes (True), or until it is told to stop (False).
-
-    :raises CannotServe: Serve gave up on the application, or it took too long.
-    """
-    deadline = time.monotonic() + START_SECONDS
-    while not stopped.wait(0.1):
-        missing = _what_is_missing(config)
-        if missing is None:
-            return True
-        step(f"waiting for {missing}")
-        if time.monotonic() > deadline:
-            raise CannotServe(f"not ready after {START_SECONDS:g} s; still waiting for {missing}")
-    return False
-
-
-def _what_is_missing(config: ServeConfig) -> str | None:
-    application = serve.status().applications.get(config.application)
-    if application is None or application.status == ApplicationStatus.NOT_STARTED:
-        return "Serve"
-    if application.status in _FAILED:
-        raise CannotServe(f"the application failed: {_reason(application)}")
-    if application.status != ApplicationStatus.RUNNING:
-        starting = [n for n, d in application.deployments.items() if d.status != "HEALTHY"]
-        return ", ".join(starting) or "the application"
-    return None if _is_ready(config.host, config.port) else "the first answer"
-
-
 def _reason(application: Any) -> str:
     """The line that names the cause in what Serve says about a failure."""
     messages: Mapping[str, str] = {n: d.message for n, d in application.deployments.items()}
@@ -138,7 +187,8 @@ def _reason(application: Any) -> str:
 
 
 def _is_ready(host: str, port: int) -> bool:
-    connection = http.client.HTTPConnection(host, port, timeout=5)
+    at = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    connection = http.client.HTTPConnection(at, port, timeout=5)
     try:
         connection.request("GET", "/ready")
         return connection.getresponse().status == 200

@@ -10,6 +10,7 @@ from sentinel.dataset import DatasetDescription, FieldSpec
 from sentinel.decision import DECISIONS
 from sentinel.fields import MAX_STRING
 from serve_app.bodies import ARROW, JSON, MAX_BATCH_BODY, MAX_BODY, MAX_ROWS
+from serve_app.keys import SCOPES
 from serve_app.problems import PROBLEM_JSON
 
 Schema = dict[str, Any]
@@ -136,7 +137,6 @@ _PROBLEM: Schema = {
                 "type": "object",
                 "required": ["field", "value", "expected"],
                 "properties": {
-                    "index": {"type": "integer", "description": "row, from 0; of batches"},
                     "field": {"type": "string"},
                     "value": {},
                     "expected": {"type": "string"},
@@ -155,52 +155,81 @@ def _problem(meaning: str) -> Schema:
     return {"description": meaning, "content": {PROBLEM_JSON: {"schema": _ref("Problem")}}}
 
 
-def _refusals(limits: str) -> dict[int | str, Schema]:
+def _refusals(limits: str) -> dict[str, Schema]:
     return {
-        400: _problem("Malformed bytes: not JSON, not UTF-8, not Arrow, nested too deeply"),
-        413: _problem(f"Too large: {limits}"),
-        415: _problem("A media type that cannot be read here"),
-        422: _problem("Well-formed, but not what the fields accept"),
+        "400": _problem("Malformed bytes: not JSON, not UTF-8, not Arrow, nested too deeply"),
+        "401": _problem("No API key, or an unknown one"),
+        "403": _problem("The API key lacks the scope"),
+        "408": _problem("The body stopped coming"),
+        "413": _problem(f"Too large: {limits}"),
+        "415": _problem("A media type that cannot be read here"),
+        "422": _problem("Well-formed, but not what the fields accept"),
+        "503": _problem("No room now: send the same request again after `Retry-After` seconds"),
     }
 
 
 _ARROW_ROWS: Schema = {"type": "string", "format": "binary"}
 
-PREDICT: dict[str, Any] = {
-    "openapi_extra": {
-        "requestBody": {"required": True, "content": {JSON: {"schema": _ref("Transaction")}}}
-    },
-    "responses": {
-        200: {"description": "The answer", "content": {JSON: {"schema": _ref("Answer")}}},
-        **_refusals(f"over {MAX_BODY:,} bytes"),
-    },
+_KEY: list[dict[str, list[str]]] = [{"key": []}, {}]
+"""A key is asked for where the service was started with a file of them."""
+
+SECURITY_SCHEMES: dict[str, Schema] = {
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, where the service was started with some. Scopes: "
+        + "; ".join(f"`{scope}` opens {what}" for scope, what in SCOPES.items()),
+    }
 }
 
-PREDICT_BATCH: dict[str, Any] = {
-    "openapi_extra": {
-        "requestBody": {
-            "required": True,
-            "content": {
-                JSON: {"schema": {"type": "array", "items": _ref("Transaction")}},
-                ARROW: {
-                    "schema": {
-                        **_ARROW_ROWS,
-                        "description": "An Arrow IPC stream whose columns are named as the fields",
-                    }
-                },
+PREDICT_PATHS: dict[str, Schema] = {
+    "/predict": {
+        "post": {
+            "summary": "Score one transaction",
+            "operationId": "predict",
+            "security": _KEY,
+            "requestBody": {"required": True, "content": {JSON: {"schema": _ref("Transaction")}}},
+            "responses": {
+                "200": {"description": "The answer", "content": {JSON: {"schema": _ref("Answer")}}},
+                **_refusals(f"over {MAX_BODY:,} bytes"),
             },
         }
     },
-    "responses": {
-        200: {
-            "description": "The answers, in the format of the request. In JSON `results` holds the "
-            "good rows in order and `errors` an entry for each bad one; the Arrow stream has a row "
-            "per input row and a nullable column `error`.",
-            "content": {JSON: {"schema": _ref("BatchAnswer")}, ARROW: {"schema": _ARROW_ROWS}},
-        },
-        **_refusals(f"over {MAX_BATCH_BODY:,} bytes or {MAX_ROWS:,} rows"),
+    "/predict/batch": {
+        "post": {
+            "summary": "Score many transactions",
+            "description": "A JSON list or an Arrow stream; the answer comes likewise.",
+            "operationId": "predict_batch",
+            "security": _KEY,
+            "requestBody": {
+                "required": True,
+                "content": {
+                    JSON: {"schema": {"type": "array", "items": _ref("Transaction")}},
+                    ARROW: {
+                        "schema": {
+                            **_ARROW_ROWS,
+                            "description": "An Arrow IPC stream whose columns are named as the "
+                            "fields",
+                        }
+                    },
+                },
+            },
+            "responses": {
+                "200": {
+                    "description": "The answers, in the format of the request. In JSON `results` "
+                    "holds the good rows in order and `errors` an entry for each bad one; the "
+                    "Arrow stream has a row per input row and a nullable column `error`.",
+                    "content": {
+                        JSON: {"schema": _ref("BatchAnswer")},
+                        ARROW: {"schema": _ARROW_ROWS},
+                    },
+                },
+                **_refusals(f"over {MAX_BATCH_BODY:,} bytes or {MAX_ROWS:,} rows"),
+            },
+        }
     },
 }
+"""The predict routes in OpenAPI's own words: FastAPI does not see them."""
 
 
 def _object(meaning: str) -> dict[int | str, Schema]:
@@ -214,4 +243,11 @@ READY: dict[str, Any] = {
         503: _problem("Not ready; `missing` names each lane that is not, with the reason"),
     }
 }
-MODEL: dict[str, Any] = {"responses": _object("The manifest")}
+MODEL: dict[str, Any] = {"responses": _object("The manifest"), "openapi_extra": {"security": _KEY}}
+METRICS: dict[str, Any] = {
+    "responses": {
+        200: {"description": "The metrics", "content": {"text/plain": {}}},
+        503: _problem("Ray's metrics agent does not answer"),
+    },
+    "openapi_extra": {"security": _KEY},
+}

@@ -1,84 +1,116 @@
-"""Bodies to answers: parse, score, answer. The same for whatever speaks HTTP around it."""
+"""Bodies to answers: read, parse, score, answer. The same for whatever speaks HTTP around it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
-from sentinel.answers import many_arrow, many_json, one_json
-from sentinel.dataset import DatasetDescription
-from sentinel.parse_arrow import ArrowParser
-from sentinel.parse_json import JsonParser
+from starlette.types import Receive
+
+from sentinel.answers import each_json, many_arrow, many_json
 from sentinel.parsing import Parsed
-from sentinel.scoring import Decisions
-from sentinel.transactions import Transactions
-from serve_app.bodies import check_arrow_size, check_json_size
+from serve_app.bodies import (
+    ARROW,
+    JSON,
+    MAX_BATCH_BODY,
+    MAX_BODY,
+    BodyBudget,
+    Headers,
+    check_arrow_size,
+    check_json_size,
+    media_type,
+)
+from serve_app.flights import Flights
+from serve_app.metrics import RouterMetrics
+from serve_app.served import ServedBundle
 
-INLINE_BYTES = 64 * 2**10
-"""Longest body parsed and answered on the event loop (about a millisecond); a longer one goes to a
-thread, so that single transactions need not wait behind it."""
+INLINE_BYTES = 16 * 2**10
+"""Longest single body that is parsed together with others; a longer one would keep them waiting and
+goes to a thread."""
 
-Score = Callable[[Transactions], Awaitable[Decisions]]
+PARSERS = 2
+"""Large bodies parsed or answered at once, each in a thread: more would only take turns."""
+
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A body, and what it is."""
+
+    media_type: str
+    body: bytes
+
+
 class Predictor:
-    """Answers request bodies by the description of one bundle."""
+    """Answers the two predict routes by whichever bundle is served."""
 
-    def __init__(self, description: DatasetDescription, score: Score) -> None:
-        """``score`` decides on n >= 0 parsed transactions."""
-        self._policy = description.policy
-        self._json = JsonParser(description)
-        self._arrow = ArrowParser(description)
-        self._score = score
+    def __init__(
+        self,
+        flights: Flights,
+        bodies: BodyBudget,
+        metrics: RouterMetrics,
+        served: Callable[[], ServedBundle],
+    ) -> None:
+        """``served`` gives what is current; a request keeps what it began with."""
+        self._flights = flights
+        self._bodies = bodies
+        self._metrics = metrics
+        self._served = served
+        self._parsers = asyncio.Semaphore(PARSERS)
 
-    async def one(self, body: bytes) -> bytes:
-        """The answer to one transaction in JSON, as JSON.
+    async def one(self, headers: Headers, receive: Receive) -> Answer:
+        """The answer to one transaction.
 
+        :raises Problem: 408, 413, 415.
+        :raises Overloaded: there is no room.
         :raises MalformedInput: not JSON.
         :raises InvalidTransactions: not a transaction.
         """
-        transactions = await _by_size(len(body), lambda: self._json.one(body))
-        decisions = await self._score(transactions)
-        return one_json(decisions, self._policy)
+        media_type(headers, JSON)
+        self._flights.queue.check()
+        async with self._bodies.body(headers, receive, MAX_BODY) as body:
+            served = self._served()
+            if len(body) <= INLINE_BYTES:
+                return Answer(JSON, await self._flights.body(served, body))
+            transactions = await self._in_thread(lambda: served.json.one(body))
+            decisions = await self._flights.rows(served, transactions)
+            return Answer(JSON, each_json(decisions, served.manifest.policy)[0])
 
-    async def many_json(self, body: bytes) -> bytes:
-        """The answers to a JSON list, as JSON; a bad row is an error inside the answer.
+    async def many(self, headers: Headers, receive: Receive) -> Answer:
+        """The answers to a JSON list or an Arrow stream; a bad row is an error inside the answer.
 
-        :raises MalformedInput: not JSON.
-        :raises InvalidTransactions: no list.
-        :raises Problem: too many rows.
+        :raises Problem: as ``one``.
+        :raises Overloaded: as ``one``.
+        :raises MalformedInput: not what its media type says.
+        :raises InvalidTransactions: no list, or a column is missing or of the wrong type.
         """
-        return await self._many(body, self._parse_json, many_json)
+        kind = media_type(headers, JSON, ARROW)
+        self._flights.queue.check()
+        async with self._bodies.body(headers, receive, MAX_BATCH_BODY) as body:
+            served = self._served()
+            policy = served.manifest.policy
+            parse, write = _ARROW_BATCH if kind == ARROW else _JSON_BATCH
+            parsed = await self._in_thread(lambda: parse(served, body))
+            self._metrics.refused(parsed.count - len(parsed.transactions))
+            decisions = await self._flights.rows(served, parsed.transactions)
+            return Answer(kind, await self._in_thread(lambda: write(decisions, policy, parsed)))
 
-    async def many_arrow(self, body: bytes) -> bytes:
-        """The answers to an Arrow stream, as one with a row per input row.
-
-        :raises MalformedInput: no Arrow stream.
-        :raises InvalidTransactions: a column is missing or of the wrong type.
-        :raises Problem: too many rows.
-        """
-        return await self._many(body, self._parse_arrow, many_arrow)
-
-    async def _many(
-        self,
-        body: bytes,
-        parse: Callable[[bytes], Parsed],
-        answer: Callable[..., bytes],
-    ) -> bytes:
-        # Always in a thread: a body of 2 KB can hold 100,000 rows.
-        parsed = await asyncio.to_thread(parse, body)
-        decisions = await self._score(parsed.transactions)
-        return await asyncio.to_thread(answer, decisions, self._policy, parsed)
-
-    def _parse_json(self, body: bytes) -> Parsed:
-        check_json_size(body)
-        return self._json.many(body)
-
-    def _parse_arrow(self, body: bytes) -> Parsed:
-        check_arrow_size(body)
-        return self._arrow.stream(body)
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+        # Even a body of 2 KB can hold 100,000 rows.
+        async with self._parsers:
+            return await asyncio.to_thread(work)
 
 
-async def _by_size(size: int, work: Callable[[], Result]) -> Result:
-    """The result of ``work`` on ``size`` bytes, done here or in a thread."""
-    return work() if size <= INLINE_BYTES else await asyncio.to_thread(work)
+def _parse_json(served: ServedBundle, body: bytes) -> Parsed:
+    check_json_size(body)
+    return served.json.many(body)
+
+
+def _parse_arrow(served: ServedBundle, body: bytes) -> Parsed:
+    check_arrow_size(body)
+    return served.arrow.stream(body)
+
+
+_JSON_BATCH = (_parse_json, many_json)
+_ARROW_BATCH = (_parse_arrow, many_arrow)

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from sentinel.errors import FieldError, InvalidTransactions, MalformedInput
+from sentinel.errors import FieldError, InvalidTransactions, MalformedInput, Overloaded
 
 PROBLEM_JSON = "application/problem+json"
 _TYPE = "urn:problem-type:sentinelstream:"
@@ -16,7 +16,14 @@ TITLES = {
     "invalid-transaction": "A field cannot be accepted",
     "too-large": "The body is too large",
     "unsupported-media-type": "The media type is not one this route reads",
+    "method-not-allowed": "The route does not take this method",
+    "body-timeout": "The body did not come in time",
+    "unauthorized": "An API key is needed",
+    "forbidden": "The API key does not open this",
     "not-ready": "The service cannot score yet",
+    "overloaded": "The service has more to do than it can; the same request may be sent again",
+    "stopping": "The service is being stopped; the same request may be sent again",
+    "metrics-unavailable": "The metrics of this node cannot be had now",
     "internal-error": "The service failed; the same request may be sent again",
 }
 """The last part of each problem's ``type``, and its ``title``."""
@@ -41,16 +48,21 @@ class Problem(Exception):
         self.members = dict(members or {})
         self.headers = dict(headers or {})
 
-    def response(self) -> Response:
+    def body(self) -> bytes:
         """The problem as it is sent."""
-        body = {
-            "type": _TYPE + self.kind,
-            "title": TITLES[self.kind],
-            "status": self.status,
-            "detail": self.detail,
-            **self.members,
-        }
-        return Response(msgspec.json.encode(body), self.status, self.headers, PROBLEM_JSON)
+        return msgspec.json.encode(
+            {
+                "type": _TYPE + self.kind,
+                "title": TITLES[self.kind],
+                "status": self.status,
+                "detail": self.detail,
+                **self.members,
+            }
+        )
+
+    def response(self) -> Response:
+        """The same for Starlette."""
+        return Response(self.body(), self.status, self.headers, PROBLEM_JSON)
 
 
 def malformed(error: MalformedInput) -> Problem:
@@ -58,17 +70,23 @@ def malformed(error: MalformedInput) -> Problem:
     return Problem(400, "malformed-input", str(error))
 
 
-def invalid(error: InvalidTransactions, *, single: bool) -> Problem:
-    """422: ``errors`` has every bad field; the first is repeated at the top.
+def invalid(error: InvalidTransactions) -> Problem:
+    """422: the whole body is at fault; bad rows of a batch are reported inside its answer.
 
-    ``single``: the body was one transaction, so that a row number would only confuse.
+    ``errors`` has every bad field; the first is repeated at the top.
     """
-    errors = [_members(field, single=single) for field in error.errors]
-    first = {name: value for name, value in errors[0].items() if name != "index"}
+    errors = [_members(field) for field in error.errors]
+    first = errors[0]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     place = f"{first['field']}: " if first["field"] else ""
     detail = f"{place}expected {first['expected']}{more}"
     return Problem(422, "invalid-transaction", detail, members={**first, "errors": errors})
+
+
+def overloaded(error: Overloaded) -> Problem:
+    """503: there is no room; ``bound`` names what is full."""
+    members, headers = {"bound": error.bound}, {"retry-after": "1"}
+    return Problem(503, "overloaded", str(error), members=members, headers=headers)
 
 
 def without_type(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
@@ -77,7 +95,10 @@ def without_type(status: int, detail: str, headers: Mapping[str, str] | None = N
     return Response(msgspec.json.encode(body), status, dict(headers or {}), PROBLEM_JSON)
 
 
-def _members(error: FieldError, *, single: bool) -> dict[str, Any]:
-    members = {"field": error.field, "value": error.value, "expected": error.expected}
-    # A whole column of an Arrow stream has no row.
-    return members if single or error.index is None else {"index": error.index, **members}
+def internal() -> Problem:
+    """500: a mistake of ours, which the log tells of."""
+    return Problem(500, "internal-error", "the error has been logged")
+
+
+def _members(error: FieldError) -> dict[str, Any]:
+    return {"field": error.field, "value": error.value, "expected": error.expected}

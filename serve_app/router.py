@@ -1,17 +1,50 @@
-"""The ingress of the application: HTTP in front, the lanes behind handles."""
+"""The ingress of the application: HTTP in front, the lanes behind handles.
 
+It answers by one bundle at a time. Told of another one (``reconfigure``), it loads it and goes on
+answering by the old one until every replica of both lanes holds the new one too; only then it
+moves. A flight takes its bundle along, so that no answer is made of two.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
 from fastapi import FastAPI
+from ray import serve
+from ray.serve.context import _get_global_client
 from ray.serve.handle import DeploymentHandle
+from starlette.types import ASGIApp
 
 from deployments.handle_lanes import HandleLanes
-from deployments.lane_server import LaneServer
-from sentinel.bundle import open_bundle
+from deployments.held_bundles import Held, HeldBundles
+from deployments.lane_server import DEPLOYMENTS, LaneServer
+from deployments.metrics import REPORT_SECONDS, every
 from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE, Decisions
 from sentinel.transactions import Transactions
-from serve_app.api import create_api
+from serve_app.api import RefusedBundle, create_api
+from serve_app.args import AppArgs
+from serve_app.bodies import BodyBudget
+from serve_app.exposure import check_exposure
+from serve_app.flights import Flights
+from serve_app.ingress import Ingress
+from serve_app.keys import ApiKeys
+from serve_app.metrics import RouterMetrics
+from serve_app.node_metrics import NodeMetrics, agent_address
+from serve_app.predict import Predictor
+from serve_app.served import ServedBundle, served_bundle
 
-READY_PATIENCE = 1.0
-"""Seconds ``/ready`` waits for a lane: whoever asks polls every second or so."""
+logger = logging.getLogger("ray.serve")  # the one Serve writes to each replica's log file
+
+ROUTER = "FraudRouter"
+"""The router's deployment, in the Serve config, the dashboard and metrics."""
+
+LANE_PATIENCE = 1.0
+"""Seconds to wait for what the lanes say of themselves: whoever asks polls every second or so."""
+
+MOVE_PAUSE = 0.1
+"""Seconds between two looks at whether the lanes hold the next bundle."""
 
 
 class FraudRouter:
@@ -19,27 +52,127 @@ class FraudRouter:
 
     def __init__(
         self,
-        bundle: str,
+        args: AppArgs,
         xgboost: DeploymentHandle[LaneServer],
         isolation_forest: DeploymentHandle[LaneServer],
     ) -> None:
-        """Opens the bundle at the URI ``bundle``.
+        """:raises Exposed: other machines could reach it and nobody said who may ask.
+        :raises KeysError: the file of keys cannot be used.
 
-        :raises BundleError: it cannot be opened; Serve then reports the replica as failed.
+        Serve reports either as a failure of the replica.
         """
-        opened = open_bundle(bundle)
-        self.judge = opened.judge()
-        self.manifest = opened.manifest
-        self._lanes = HandleLanes({FRAUD_LANE: xgboost, NOVELTY_LANE: isolation_forest})
+        check_exposure(args, _http_host())
+        settings = args.router
+        self._keys = None if args.api_keys is None else ApiKeys(args.api_keys)
+        self._metrics = RouterMetrics()
+        self._lanes = HandleLanes(
+            {FRAUD_LANE: xgboost, NOVELTY_LANE: isolation_forest},
+            settings.lane_deadline_ms / 1000,
+            on_time=self._metrics.stage,
+        )
+        self._flights = Flights(self._lanes, settings.queue_limits(), self._metrics)
+        self._bodies = BodyBudget(settings.body_bytes, settings.body_seconds)
+        predictor = Predictor(self._flights, self._bodies, self._metrics, lambda: self.served)
+        self._ingress = Ingress(predictor, self._metrics, self._keys, lambda: self._api)
+        application = serve.get_replica_context().app_name
+        self._node_metrics = NodeMetrics(agent_address(), application)
+        self._bundles: HeldBundles[ServedBundle] = HeldBundles(served_bundle)
+        self._served: ServedBundle | None = None
+        self._api: ASGIApp = FastAPI()
+        self._next: ServedBundle | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        """Called by Serve after the constructor, when the bundle's schema is known."""
-        return create_api(self)
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        """Called by Serve after the constructor."""
+        return self._ingress
+
+    async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        """Serve calls it at the start and when ``user_config`` changes (see ``BundleRef``).
+
+        :raises BundleError: at the start, the bundle cannot be loaded. Later it never raises, nor
+            waits.
+        """
+        await self._bundles.follow(user_config, self._loaded)
+
+    def _loaded(self, held: Held[ServedBundle]) -> None:
+        if self._served is None:
+            self._move_to(held.content)
+            self._tasks = [
+                asyncio.create_task(every(REPORT_SECONDS, self._tick)),
+                asyncio.create_task(self._follow()),
+            ]
+        self._next = held.content
+
+    @property
+    def served(self) -> ServedBundle:
+        """What requests that arrive now are answered by."""
+        assert self._served is not None, "Serve calls reconfigure before it sends requests"
+        return self._served
 
     async def score(self, transactions: Transactions) -> Decisions:
-        """The decisions on n >= 0 transactions."""
-        return await self.judge.score(transactions, self._lanes)
+        """The decisions on n >= 0 transactions that were parsed by the bundle served.
+
+        :raises Overloaded: there is no room.
+        """
+        self._flights.queue.check()
+        return await self._flights.rows(self.served, transactions)
+
+    async def drain(self, patience: float) -> bool:
+        """Refuses new requests from now on; whether all under way were answered in time."""
+        return await self._ingress.drain(patience)
 
     async def missing(self) -> dict[str, str]:
-        """What keeps this router from answering, with the reason; empty when it is ready."""
-        return await self._lanes.missing(self.judge.digest, READY_PATIENCE)
+        """What keeps this router from whole answers, with the reason; empty when it is ready."""
+        return await self._lanes.missing(self.served.digest, LANE_PATIENCE)
+
+    async def refused(self) -> Sequence[RefusedBundle]:
+        """Who refused a bundle that should be served, and why; each named once."""
+        found: dict[RefusedBundle, None] = {}
+        if (own := self._bundles.refused) is not None:
+            found[RefusedBundle(ROUTER, own.bundle, own.reason)] = None
+        for lane, states in (await self._lanes.states(LANE_PATIENCE)).items():
+            for refused in (state.refused for state in states if state.refused):
+                found[RefusedBundle(DEPLOYMENTS[lane], refused.bundle, refused.reason)] = None
+        return list(found)
+
+    async def metrics(self) -> bytes:
+        """See ``NodeMetrics``."""
+        return await self._node_metrics.text()
+
+    def _move_to(self, served: ServedBundle) -> None:
+        # Both at once: the schema that is shown is the one that is read by.
+        self._served, self._api = served, create_api(self, served)
+        logger.warning("answers are now by bundle %s", served.digest)
+
+    async def _follow(self) -> None:
+        """Moves to the next bundle once every replica of both lanes holds it."""
+        while True:
+            await asyncio.sleep(MOVE_PAUSE)
+            following = self._next
+            if following is None or following.digest == self.served.digest:
+                continue
+            try:
+                lanes = await self._lanes.states(LANE_PATIENCE)
+            except Exception:
+                logger.exception("the lanes could not be asked; asked again")
+                continue
+            ready = all(
+                states and all(following.digest in state.digests for state in states)
+                for states in lanes.values()
+            )
+            if ready and following is self._next:
+                self._move_to(following)
+
+    def _tick(self) -> None:
+        queue = self._flights.queue
+        self._metrics.flush(queue.waiting_rows, queue.flying_rows, queue.age, self._bodies.held)
+        self._metrics.bundle.show(self.served.digest, self._bundles.refused)
+        if self._keys is not None:
+            self._keys.refresh()
+
+
+def _http_host() -> str:
+    """Where Serve listens; it has no public way to ask."""
+    client: Any = _get_global_client()
+    host: str = ray.get(client._controller.get_http_config.remote()).host
+    return host

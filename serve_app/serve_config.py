@@ -4,6 +4,7 @@ Checks what can be checked without Ray, whose import alone takes a second or two
 """
 
 import copy
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +17,25 @@ from sentinel.errors import SentinelError
 from serve_app.args import AppArgs
 
 IMPORT_PATH = "serve_app.app:build"
+DEPLOYMENTS = ("FraudRouter", "XGBoost", "IsolationForest")
+"""The deployments of the application: each has the bundle in its ``user_config``."""
 
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-"""Hosts that only this machine reaches."""
+DEFAULT_BUNDLE = "bundles/transactions"
 
 
 class CannotServe(SentinelError):
     """``sentinel serve`` cannot start, or could not go on; one line says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """What a place may lay over the config; ``None`` leaves what is there."""
+
+    bundle: str | None = None
+    host: str | None = None
+    port: int | None = None
+    api_keys: str | None = None
+    allow_anonymous: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +47,23 @@ class ServeConfig:
     bundle_uri: str
     host: str
     port: int
+    args: AppArgs
+
+    def with_digest(self, digest: str) -> "ServeConfig":
+        """The same, with the bundle's digest: what replicas load must be this very bundle."""
+        content = copy.deepcopy(dict(self.content))
+        for deployment in _ours(content, "")["deployments"]:
+            if deployment["name"] in DEPLOYMENTS:
+                deployment["user_config"] = {"bundle": self.bundle_uri, "digest": digest}
+        return ServeConfig(
+            content, self.application, self.bundle_uri, self.host, self.port, self.args
+        )
 
 
-def read_config(path: Path, *, bundle: str | None = None, port: int | None = None) -> ServeConfig:
-    """The config in this YAML file, with the bundle's URI and the port laid over if given.
+def read_config(path: Path, overlay: Overlay = Overlay()) -> ServeConfig:
+    """The config in this YAML file with ``overlay`` on it.
 
-    The bundle's path is made absolute: replicas may have another working directory.
+    Paths are made absolute: replicas may have another working directory.
 
     :raises CannotServe: not YAML, no application of ours, or arguments it does not take.
     """
@@ -48,42 +71,77 @@ def read_config(path: Path, *, bundle: str | None = None, port: int | None = Non
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, OSError, ValueError) as error:  # ValueError: a date such as 2018-13-45
         raise CannotServe(f"{path}: {' '.join(str(error).split())}") from error
-    return _laid_over(loaded, str(path), bundle, port)
-
-
-def _laid_over(loaded: Any, origin: str, bundle: str | None, port: int | None) -> ServeConfig:
+    origin = str(path)
     content = copy.deepcopy(loaded) if isinstance(loaded, dict) else {}
-    application = _our_application(content, origin)
+    application = _ours(content, origin)
+    args = _lay_args(application, origin, overlay)
+    uri = _lay_bundle(application, origin, overlay.bundle)
+    host, port = _lay_http(content, origin, overlay)
+    return ServeConfig(content, str(application["name"]), uri, host, port, args)
+
+
+def _lay_args(application: dict[str, Any], origin: str, overlay: Overlay) -> AppArgs:
     args = dict(_mapping(application, "args", origin))
-    if bundle is not None:
-        args["bundle"] = bundle
+    if overlay.api_keys is not None:
+        args["api_keys"] = overlay.api_keys
+    if overlay.allow_anonymous is not None:
+        args["allow_anonymous"] = overlay.allow_anonymous
+    if isinstance(args.get("api_keys"), str) and args["api_keys"]:
+        args["api_keys"] = os.path.abspath(os.path.expanduser(args["api_keys"]))
+    application["args"] = args
     try:
-        uri = AppArgs.model_validate(args).bundle_uri
+        return AppArgs.model_validate(args)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(["args", *map(str, first["loc"])])
-        known = ", ".join(AppArgs.model_fields)
         unknown = first["type"] == "extra_forbidden"
-        problem = f"unknown argument; known: {known}" if unknown else first["msg"]
+        problem = "unknown argument; docs/serving.md lists them" if unknown else first["msg"]
         raise CannotServe(f"{origin}: {place}: {problem}") from error
-    application["args"] = {**args, "bundle": uri}
+
+
+def _lay_bundle(application: dict[str, Any], origin: str, bundle: str | None) -> str:
+    """Puts the bundle into each deployment's ``user_config`` and returns its URI."""
+    listed = application.setdefault("deployments", [])
+    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        raise CannotServe(f"{origin}: deployments is {listed!r:.80}, expected a list of mappings")
+    deployments = {deployment.get("name"): deployment for deployment in listed}
+    named = {}
+    for name in DEPLOYMENTS:
+        if name not in deployments:
+            deployments[name] = {"name": name}
+            listed.append(deployments[name])
+        user_config = _mapping(deployments[name], "user_config", origin)
+        named[name] = user_config.get("bundle", DEFAULT_BUNDLE)
+    uris = {uri if isinstance(uri, str) else repr(uri) for uri in named.values()}
+    if bundle is None and (len(uris) > 1 or not all(isinstance(u, str) for u in named.values())):
+        said = ", ".join(f"{name}: {uri}" for name, uri in named.items())
+        raise CannotServe(f"{origin}: user_config.bundle must be one for all deployments ({said})")
+    uri = _absolute(uris.pop() if bundle is None else bundle)
+    for name in DEPLOYMENTS:
+        deployments[name]["user_config"] = {"bundle": uri}
+    return uri
+
+
+def _lay_http(content: dict[str, Any], origin: str, overlay: Overlay) -> tuple[str, int]:
     http = content["http_options"] = dict(_mapping(content, "http_options", origin))
-    if port is not None:
-        http["port"] = port
+    if overlay.port is not None:
+        http["port"] = overlay.port
+    if overlay.host is not None:
+        http["host"] = overlay.host
     # Without a host Ray would listen on every interface; 8000 is its default too.
-    host = http.setdefault("host", "127.0.0.1")
-    listening = http.setdefault("port", 8000)
-    if host not in LOOPBACK:
-        raise CannotServe(
-            f"{origin}: http_options.host is {host!r}, expected one of {', '.join(LOOPBACK)}: "
-            "this release has no API keys, so it serves this machine alone"
-        )
-    if not isinstance(listening, int) or not 0 < listening < 2**16:
-        raise CannotServe(f"{origin}: http_options.port is {listening!r}, expected 1 to 65535")
-    return ServeConfig(content, str(application["name"]), uri, host, listening)
+    host, port = http.setdefault("host", "127.0.0.1"), http.setdefault("port", 8000)
+    if not isinstance(host, str):
+        raise CannotServe(f"{origin}: http_options.host is {host!r}, expected a host")
+    if not isinstance(port, int) or not 0 < port < 2**16:
+        raise CannotServe(f"{origin}: http_options.port is {port!r}, expected 1 to 65535")
+    return host, port
 
 
-def _our_application(content: Mapping[str, Any], origin: str) -> dict[str, Any]:
+def _absolute(uri: str) -> str:
+    return uri if "://" in uri else os.path.abspath(os.path.expanduser(uri))
+
+
+def _ours(content: Mapping[str, Any], origin: str) -> dict[str, Any]:
     applications = content.get("applications")
     for application in applications if isinstance(applications, list) else []:
         if isinstance(application, dict) and application.get("import_path") == IMPORT_PATH:

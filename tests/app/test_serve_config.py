@@ -8,12 +8,16 @@ import yaml
 from pydantic import ValidationError
 from ray.serve.schema import ServeDeploySchema
 
-from deployments.lane_server import DEPLOYMENTS
-from serve_app.app import ROUTER, build
-from serve_app.args import DEFAULT_BUNDLE, AppArgs
-from serve_app.serve_config import IMPORT_PATH, CannotServe, read_config
+from deployments import lane_server
+from serve_app import serve_config
+from serve_app.app import build
+from serve_app.args import AppArgs, RouterSettings
+from serve_app.router import ROUTER
+from serve_app.serve_config import IMPORT_PATH, CannotServe, Overlay, read_config
 
 CONFIG = Path(__file__).parents[2] / "serve_app" / "config.yaml"
+DOCS = Path(__file__).parents[2] / "docs" / "serving.md"
+DIGEST = "0" * 64
 
 
 @pytest.fixture
@@ -27,33 +31,70 @@ def application(config: dict[str, Any]) -> dict[str, Any]:
     return application
 
 
+def written(folder: Path, text: str) -> Path:
+    file = folder / "c.yaml"
+    file.write_text(text)
+    return file
+
+
+def ours(**keys: Any) -> str:
+    return yaml.safe_dump({"applications": [{"import_path": IMPORT_PATH, **keys}]})
+
+
 def test_serve_accepts_the_config(config: dict[str, Any]) -> None:
     schema = ServeDeploySchema.model_validate(config)
     assert schema.http_options.host == "127.0.0.1"
     assert schema.http_options.port == 8000
 
 
-def test_it_names_the_builder_and_its_default_bundle(application: dict[str, Any]) -> None:
+def test_it_names_the_builder(application: dict[str, Any]) -> None:
     assert application["name"] == "sentinel"
     assert application["route_prefix"] == "/"
     assert application["import_path"] == f"{build.__module__}:{build.__name__}" == IMPORT_PATH
-    assert application["args"] == {"bundle": DEFAULT_BUNDLE}
+    assert AppArgs.model_validate(application["args"]) == AppArgs()
 
 
 def test_it_names_the_deployments_of_the_code(application: dict[str, Any]) -> None:
     names = [deployment["name"] for deployment in application["deployments"]]
-    assert sorted(names) == sorted([ROUTER, *DEPLOYMENTS.values()])
+    assert names == [ROUTER, *lane_server.DEPLOYMENTS.values()]
+    assert tuple(names) == serve_config.DEPLOYMENTS
+
+
+def test_the_bundle_is_one_for_all_deployments(application: dict[str, Any]) -> None:
+    for deployment in application["deployments"]:
+        assert deployment["user_config"] == lane_server.DEFAULT_BUNDLE
+    assert lane_server.DEFAULT_BUNDLE == {"bundle": serve_config.DEFAULT_BUNDLE}
 
 
 def test_every_deployment_states_its_size(application: dict[str, Any]) -> None:
     for deployment in application["deployments"]:
-        assert deployment["num_replicas"] == 1
-        assert deployment["max_ongoing_requests"] > 5, "Ray's default of 5 is no decision"
+        bounds = deployment["autoscaling_config"]
+        assert 1 <= bounds["min_replicas"] <= bounds["max_replicas"]
+        assert bounds["target_ongoing_requests"] < deployment["max_ongoing_requests"]
+        assert deployment["graceful_shutdown_timeout_s"] > 0
 
 
-def test_all_of_it_fits_on_one_core(application: dict[str, Any]) -> None:
-    cores = sum(d["ray_actor_options"]["num_cpus"] for d in application["deployments"])
-    assert cores <= 1
+def test_serve_never_queues_before_the_router_refuses(application: dict[str, Any]) -> None:
+    router, *lanes = application["deployments"]
+    settings = RouterSettings()
+    assert router["max_ongoing_requests"] > 4_096, "as many as HAProxy has connections"
+    assert settings.waiting_requests < router["max_ongoing_requests"]
+    for lane in lanes:
+        assert (
+            lane["max_ongoing_requests"]
+            >= settings.flights * (router["autoscaling_config"]["max_replicas"])
+        )
+
+
+def test_one_of_each_fits_on_one_core_and_all_of_them_on_two(application: dict[str, Any]) -> None:
+    def cores(bound: str) -> float:
+        return sum(
+            d["ray_actor_options"]["num_cpus"] * d["autoscaling_config"][bound]
+            for d in application["deployments"]
+        )
+
+    assert cores("min_replicas") <= 1
+    assert cores("max_replicas") <= 2
 
 
 def test_serve_can_convert_the_builders_arguments() -> None:
@@ -62,38 +103,65 @@ def test_serve_can_convert_the_builders_arguments() -> None:
 
 
 def test_unknown_arguments_are_refused() -> None:
-    with pytest.raises(ValidationError, match="bundel"):
-        AppArgs.model_validate({"bundel": "x"})
+    with pytest.raises(ValidationError, match="bundle"):
+        AppArgs.model_validate({"bundle": "x"})
+    with pytest.raises(ValidationError, match="flight_row"):
+        AppArgs.model_validate({"router": {"flight_row": 1}})
+
+
+def test_every_argument_is_documented_with_its_default() -> None:
+    docs = DOCS.read_text()
+    for model in (AppArgs, RouterSettings):
+        for name, field in model.model_fields.items():
+            if name == "router":
+                continue
+            words = {"None": "null", "False": "false"}
+            default = words.get(str(field.default)) or f"{field.default:,}"
+            assert f"| `{name}` | {default} |" in docs, (name, default)
+
+
+def test_what_a_place_may_lay_over_it_is_laid_over(tmp_path: Path) -> None:
+    overlay = Overlay(
+        bundle=str(tmp_path / "b"), host="0.0.0.0", port=9000, api_keys="k", allow_anonymous=True
+    )
+    read = read_config(CONFIG, overlay)
+    assert (read.bundle_uri, read.port, read.host) == (str(tmp_path / "b"), 9000, "0.0.0.0")
+    assert read.args == AppArgs(api_keys=str(Path("k").absolute()), allow_anonymous=True)
+    schema = ServeDeploySchema.model_validate(read.content)
+    assert (schema.http_options.host, schema.http_options.port) == ("0.0.0.0", 9000)
+    for deployment in schema.applications[0].deployments:
+        assert deployment.user_config == {"bundle": str(tmp_path / "b")}
+
+
+def test_nothing_else_of_the_config_is_changed(config: dict[str, Any]) -> None:
+    read = dict(read_config(CONFIG).content)
+    for deployment in read["applications"][0]["deployments"]:
+        deployment["user_config"] = lane_server.DEFAULT_BUNDLE
+    assert read == config
+
+
+def test_the_digest_is_pinned_for_every_deployment(tmp_path: Path) -> None:
+    read = read_config(CONFIG, Overlay(bundle="s3://models/b")).with_digest(DIGEST)
+    for deployment in read.content["applications"][0]["deployments"]:
+        assert deployment["user_config"] == {"bundle": "s3://models/b", "digest": DIGEST}
 
 
 def test_a_relative_bundle_is_made_absolute_and_a_uri_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert AppArgs(bundle="bundles/b").bundle_uri == str(tmp_path / "bundles" / "b")
-    assert AppArgs(bundle="s3://bucket/b").bundle_uri == "s3://bucket/b"
+    assert read_config(CONFIG, Overlay(bundle="b")).bundle_uri == str(tmp_path / "b")
+    assert read_config(CONFIG, Overlay(bundle="s3://bucket/b")).bundle_uri == "s3://bucket/b"
 
 
-def test_bundle_and_port_are_laid_over_the_config(tmp_path: Path) -> None:
-    read = read_config(CONFIG, bundle=str(tmp_path / "b"), port=9000)
-    assert (read.bundle_uri, read.port, read.host) == (str(tmp_path / "b"), 9000, "127.0.0.1")
+def test_a_config_that_names_little_gets_the_rest(tmp_path: Path) -> None:
+    read = read_config(written(tmp_path, ours(deployments=[{"name": "XGBoost"}])))
+    assert (read.host, read.port) == ("127.0.0.1", 8000)
     schema = ServeDeploySchema.model_validate(read.content)
-    assert schema.http_options.port == 9000
-    assert schema.applications[0].args == {"bundle": str(tmp_path / "b")}
-
-
-def test_nothing_else_of_the_config_is_changed(config: dict[str, Any]) -> None:
-    read = dict(read_config(CONFIG).content)
-    read["applications"][0]["args"] = config["applications"][0]["args"]
-    assert read == config
-
-
-def test_a_config_that_names_no_host_listens_on_loopback(tmp_path: Path) -> None:
-    file = tmp_path / "c.yaml"
-    file.write_text(yaml.safe_dump({"applications": [{"import_path": IMPORT_PATH}]}))
-    read = read_config(file)
-    assert read.host == "127.0.0.1"
-    assert ServeDeploySchema.model_validate(read.content).http_options.host == "127.0.0.1"
+    assert schema.http_options.host == "127.0.0.1"
+    found = {d.name: d.user_config for d in schema.applications[0].deployments}
+    assert found.keys() == set(serve_config.DEPLOYMENTS)
+    assert all(config == {"bundle": read.bundle_uri} for config in found.values())
 
 
 @pytest.mark.parametrize(
@@ -102,15 +170,21 @@ def test_a_config_that_names_no_host_listens_on_loopback(tmp_path: Path) -> None
         ("a: [", "c.yaml"),
         ("[]", "no application"),
         ("applications: [{import_path: other.app}]", "no application"),
-        (f"applications: [{{import_path: {IMPORT_PATH}, args: {{bundel: x}}}}]", "args.bundel"),
-        (f"applications: [{{import_path: {IMPORT_PATH}, args: {{bundle: ''}}}}]", "args.bundle"),
+        (ours(args={"bundle": "x"}), "args.bundle: unknown"),
+        (ours(args={"router": {"flights": 0}}), "args.router.flights"),
+        (ours(args=["x"]), "args is"),
+        (ours(deployments=["x"]), "deployments is"),
+        (
+            ours(deployments=[{"name": "XGBoost", "user_config": {"bundle": "other"}}]),
+            "one for all deployments",
+        ),
+        (f"http_options: {{port: 0}}\n{ours()}", "port is 0"),
+        (f"http_options: {{host: 7}}\n{ours()}", "host is 7"),
     ],
 )
 def test_a_config_that_cannot_be_used_is_one_line(
     tmp_path: Path, text: str, complaint: str
 ) -> None:
-    file = tmp_path / "c.yaml"
-    file.write_text(text)
     with pytest.raises(CannotServe, match=complaint) as refused:
-        read_config(file)
+        read_config(written(tmp_path, text))
     assert "\n" not in str(refused.value)

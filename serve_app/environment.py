@@ -1,0 +1,91 @@
+"""The environment that Ray Serve runs fast and safely in on one machine.
+
+Ray reads these when it is imported, so no config file can hold them. ``sentinel serve`` sets what
+the user has not; ``sentinel serve --print-env`` shows them, for ``serve run``.
+"""
+
+import os
+import shlex
+import socket
+from collections.abc import Mapping, MutableMapping
+
+RECOMMENDED: Mapping[str, str] = {
+    # A model runs one thread: several pools on two cores cost two thirds of the speed.
+    "OMP_NUM_THREADS": "1",
+    # HAProxy in front, straight to the routers: Serve's own proxy is several times slower.
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # The default, 4, makes HAProxy's threads and the models take turns on a small machine.
+    "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, (os.cpu_count() or 1) // 2))),
+    # Its default folder belongs to whoever used it first.
+    **{
+        f"RAY_SERVE_HAPROXY_{name}": f"/tmp/haproxy-serve-{os.getuid()}{file}"
+        for name, file in {
+            "CONFIG_FILE_LOC": "/haproxy.cfg",
+            "SOCKET_PATH": "/admin.sock",
+            "SERVER_STATE_BASE": "",
+            "SERVER_STATE_FILE": "/server-state",
+            "METRICS_SOCKET_PATH": "/metrics.sock",
+        }.items()
+    },
+    # A router that is to stop stays reachable so many seconds, until HAProxy on this machine knows
+    # (it takes a fraction of one; the default, 30, is for load balancers elsewhere).
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+    "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "30",
+    # A replica that died is found by the next request, and one that is back within a second.
+    "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
+    # /metrics is at most so many milliseconds and one second behind; the default is 10 s.
+    "RAY_metrics_report_interval_ms": "1000",
+    # Whoever reaches Ray's ports can run code as this user. They are on loopback, but loopback is
+    # shared by everyone on the machine, and each replica's own gRPC port is not even there: Ray
+    # binds it to every interface. So callers need the token in ~/.ray/auth_token.
+    "RAY_AUTH_MODE": "token",
+    # Ray's switch for "this machine only", on by default on macOS and Windows: its sockets listen
+    # on 127.0.0.1. Who joins this Ray must set it too.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Throughput mode would keep a thousand lines back; there is none a request (no access log).
+    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
+    # To the log files alone: a terminal shows what the command has to say.
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+}
+
+PORTS: Mapping[str, int] = {
+    "RAY_SERVE_HAPROXY_STATS_PORT": 8404,
+    "RAY_SERVE_HAPROXY_METRICS_PORT": 9101,
+    "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": 8500,
+}
+"""Ports that HAProxy and Serve take beside the one of the API, by the setting of each; others are
+chosen where these are taken."""
+
+
+def set_recommended(environment: MutableMapping[str, str]) -> None:
+    """Sets what is not set yet, with free ports."""
+    for name, value in RECOMMENDED.items():
+        environment.setdefault(name, value)
+    for name, port in PORTS.items():
+        if name not in environment and not is_free(port):
+            environment[name] = str(free_port())
+
+
+def as_shell() -> str:
+    """The recommended settings as lines for a shell."""
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in RECOMMENDED.items())
+
+
+def is_free(port: int) -> bool:
+    """Whether nothing on this machine listens on the port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,117 @@
+"""The metrics of a router, declared once.
+
+What happens for every request is counted in this process and handed to Ray once a second: a call
+into Ray's metrics costs more than reading a request. ``docs/metrics.md`` lists them.
+"""
+
+from collections import Counter as Tally
+
+from ray.serve.metrics import Counter, Gauge, Histogram
+
+from deployments.metrics import MILLISECONDS, BundleMetrics
+
+_ROWS: list[float] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096]
+
+PARSE, FEATURES, DECIDE, ANSWER = "parse", "features", "decide", "answer"
+"""Stages of a batch beside the lanes, which go by their own names."""
+
+
+class RouterMetrics:
+    """What a router does. ``flush`` hands over what was counted since the last time."""
+
+    def __init__(self) -> None:
+        self.bundle = BundleMetrics()
+        self._requests = Counter(
+            "sentinel_requests",
+            description="requests answered to /predict and /predict/batch",
+            tag_keys=("route", "status"),  # type: ignore[arg-type]  # Ray means any number
+        )
+        self._rows = Counter(
+            "sentinel_rows",
+            description="transactions received: scored, or refused for a field",
+            tag_keys=("outcome",),
+        )
+        self._decisions = Counter(
+            "sentinel_decisions", description="decisions made", tag_keys=("decision",)
+        )
+        self._degraded = Counter(
+            "sentinel_degraded_rows",
+            description="transactions decided without this lane",
+            tag_keys=("lane",),
+        )
+        self._shed = Counter(
+            "sentinel_shed",
+            description="requests refused for want of room, by the bound that was reached",
+            tag_keys=("bound",),
+        )
+        self._batch_rows = Histogram(
+            "sentinel_batch_rows",
+            description="transactions scored together",
+            boundaries=_ROWS,
+        )
+        self._wait_ms = Histogram(
+            "sentinel_queue_wait_ms",
+            description="milliseconds the oldest request of a batch had waited for it",
+            boundaries=MILLISECONDS,
+        )
+        self._stage_ms = Histogram(
+            "sentinel_stage_ms",
+            description="milliseconds a batch spent in a stage; a lane's with the way there",
+            boundaries=MILLISECONDS,
+            tag_keys=("stage",),
+        )
+        self._queue_rows = Gauge("sentinel_queue_rows", description="transactions that wait")
+        self._flying_rows = Gauge("sentinel_flying_rows", description="transactions being scored")
+        self._queue_age_ms = Gauge(
+            "sentinel_queue_age_ms", description="milliseconds the oldest request has waited"
+        )
+        self._body_bytes = Gauge("sentinel_body_bytes", description="bytes of request bodies held")
+        self._answered: Tally[tuple[str, int]] = Tally()
+        self._counted: Tally[tuple[Counter, str, str]] = Tally()
+
+    def answered(self, route: str, status: int) -> None:
+        """A request was answered."""
+        self._answered[route, status] += 1
+
+    def shed(self, bound: str) -> None:
+        """A request was refused because this bound was reached."""
+        self._counted[self._shed, "bound", bound] += 1
+
+    def scored(self, rows: int) -> None:
+        """So many transactions were scored."""
+        self._counted[self._rows, "outcome", "scored"] += rows
+
+    def refused(self, rows: int) -> None:
+        """So many transactions were refused for a field."""
+        self._counted[self._rows, "outcome", "refused"] += rows
+
+    def decided(self, decision: str, rows: int) -> None:
+        """So many transactions got this decision."""
+        self._counted[self._decisions, "decision", decision] += rows
+
+    def degraded(self, lane: str, rows: int) -> None:
+        """So many transactions were decided without this lane."""
+        self._counted[self._degraded, "lane", lane] += rows
+
+    def flight(self, rows: int, waited: float) -> None:
+        """A batch set off; ``waited`` in seconds."""
+        self._batch_rows.observe(rows)
+        self._wait_ms.observe(1000 * waited)
+
+    def stage(self, name: str, seconds: float) -> None:
+        """A batch spent so long in this stage."""
+        self._stage_ms.observe(1000 * seconds, {"stage": name})
+
+    def flush(self, waiting: int, flying: int, age: float, body_bytes: int) -> None:
+        """Hands everything counted to Ray; ``age`` in seconds."""
+        for (route, status), count in self._answered.items():
+            self._requests.inc(count, {"route": route, "status": str(status)})
+        self._answered.clear()
+        for (counter, tag, value), count in self._counted.items():
+            if count:
+                counter.inc(count, {tag: value})
+        self._counted.clear()
+        self._queue_rows.set(waiting)
+        self._flying_rows.set(flying)
+        self._queue_age_ms.set(1000 * age)
+        self._body_bytes.set(body_bytes)

@@ -1,0 +1,35 @@
+"""Everything about one bundle that a router needs, made once when it is loaded."""
+
+from dataclasses import dataclass
+
+from sentinel.bundle import Bundle
+from sentinel.manifest import Manifest
+from sentinel.parse_arrow import ArrowParser
+from sentinel.parse_json import JsonParser
+from sentinel.scoring import Judge
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ServedBundle:
+    """What reads, judges and describes by one bundle. Compared by identity."""
+
+    judge: Judge
+    manifest: Manifest
+    json: JsonParser
+    arrow: ArrowParser
+
+    @property
+    def digest(self) -> str:
+        """The ``model_version`` of its answers."""
+        return self.judge.digest
+
+
+def served_bundle(bundle: Bundle) -> ServedBundle:
+    """:raises BundleError: its novelty window is not what the manifest says."""
+    description = bundle.manifest.description
+    return ServedBundle(
+        judge=bundle.judge(),
+        manifest=bundle.manifest,
+        json=JsonParser(description),
+        arrow=ArrowParser(description),
+    )

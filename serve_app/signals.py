@@ -1,0 +1,45 @@
+"""What a running command is told by signals."""
+
+import signal
+import threading
+from typing import Any
+
+
+class Signals:
+    """SIGINT and SIGTERM stop, the second of them at once; SIGHUP reloads."""
+
+    def __init__(self) -> None:
+        self._woken = threading.Event()
+        self._reload = False
+        self.stop = False
+        """Whether to stop."""
+
+    def take(self) -> None:
+        """Listens from now on, also where SIGINT was ignored so far.
+
+        To be called again once Ray runs: it takes SIGTERM for itself when it starts.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._stop)
+        signal.signal(signal.SIGHUP, self._ask_for_reload)
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Until there is something to do, or this long."""
+        self._woken.wait(seconds)
+
+    def take_reload(self) -> bool:
+        """Whether to reload; says so once for each time it was asked."""
+        if not self.stop:
+            self._woken.clear()
+        asked, self._reload = self._reload, False
+        return asked
+
+    def _stop(self, *_: Any) -> None:
+        self.stop = True
+        self._woken.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def _ask_for_reload(self, *_: Any) -> None:
+        self._reload = True
+        self._woken.set()

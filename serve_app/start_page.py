@@ -1,0 +1,38 @@
+"""What ``sentinel serve`` shows once it answers."""
+
+import json
+import shlex
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from sentinel.bundle import Bundle
+from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE
+from serve_app.openapi import example
+from serve_app.serve_config import ServeConfig
+
+
+def show_start_page(config: ServeConfig, bundle: Bundle, logs: str) -> None:
+    """Bundle, lanes, where it answers and a request to try, on standard error."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    url = f"http://{config.host}:{config.port}"
+    manifest = bundle.manifest
+    console.print(
+        f"ready at {url} (API: {url}/docs), model version {bundle.digest[:12]}; Ctrl-C stops it",
+        style="bold" if sys.stderr.isatty() else "",
+        markup=False,
+    )
+    page = Table.grid(padding=(0, 2))
+    page.add_row("bundle", f"{bundle.uri} (dataset {manifest.description.name})")
+    trees = {lane: f"{manifest.models[lane].trees} trees" for lane in (FRAUD_LANE, NOVELTY_LANE)}
+    page.add_row("lanes", ", ".join(f"{lane}: {size}" for lane, size in trees.items()))
+    page.add_row("keys", config.args.api_keys or "none: whoever reaches it may ask")
+    page.add_row("logs", logs)
+    page.add_row("reload", "send SIGHUP to this process: the bundle is read again, none is stopped")
+    console.print(page, markup=False)
+    body = shlex.quote(json.dumps(example(manifest.description), ensure_ascii=False))
+    key = " -H 'authorization: Bearer KEY'" if config.args.api_keys else ""
+    console.print(
+        f"try: curl {url}/predict{key} -H 'content-type: application/json' -d {body}", markup=False
+    )
