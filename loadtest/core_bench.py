@@ -1,10 +1,8 @@
 """The speed of the core, step by step: parse, features, and each runtime by batch size.
 
-One thread, one process, the shapes of ``BATCHES``. The models are those of the published
-comparison the README shows beside it: 30 numeric features, XGBoost with 300 trees of depth 6, an
-Isolation Forest of 100 trees. They are trained on random numbers, since speed is all that is asked
-of them. Every cell is the median over rounds in which all cells take turns, so that a noisy moment
-of the machine falls on all of them alike.
+One thread, one process, the shapes of ``BATCHES``. The models are those of
+``bench_bundle``. Every cell is the median over rounds in which all cells take turns, so that a
+noisy moment of the machine falls on all of them alike.
 """
 
 import statistics
@@ -16,15 +14,13 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
-import xgboost as xgb
-from sklearn.ensemble import IsolationForest
 
+from loadtest.bench_bundle import train_models
 from sentinel.dataset import DatasetDescription, load_description
 from sentinel.features import feature_set
 from sentinel.parse_arrow import ArrowParser
 from sentinel.parse_json import JsonParser
 from sentinel.runtime import TreeModel
-from sentinel.trees import from_isolation_forest, to_booster
 
 BATCHES = (1, 16, 256, 4096)
 ROUNDS = 7
@@ -46,7 +42,7 @@ class Cell(msgspec.Struct, frozen=True):
 def measure_core(on_step: Callable[[str], None] = lambda _: None) -> list[Cell]:
     """Every cell of the table."""
     on_step("training two models to time")
-    models = _train()
+    models = [TreeModel(model) for model in train_models()]
     steps = [
         (name, rows, step)
         for rows in BATCHES
@@ -79,13 +75,6 @@ def core_table(cells: list[Cell]) -> tuple[list[str], list[list[str]]]:
         ]
         for name in names
     ]
-
-
-def core_markdown(cells: list[Cell]) -> str:
-    """The same as a Markdown table."""
-    columns, rows = core_table(cells)
-    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _time(step: Step) -> float:
@@ -135,20 +124,6 @@ def _example(description: DatasetDescription, rows: int, seed: int) -> tuple[byt
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return msgspec.json.encode(records if rows > 1 else records[0]), sink.getvalue().to_pybytes()
-
-
-def _train() -> tuple[TreeModel, TreeModel]:
-    """Both models, of the published comparison's size."""
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(20_000, 30)).astype(np.float32)
-    odds = features[:, :5].sum(axis=1) * 2 - 4
-    label = (rng.random(len(odds)) < 1 / (1 + np.exp(-odds))).astype(np.int8)
-    parameters = {"objective": "binary:logistic", "max_depth": 6, "seed": 0}
-    booster = xgb.train(parameters, xgb.QuantileDMatrix(features, label), 300)
-    forest = to_booster(
-        from_isolation_forest(IsolationForest(n_estimators=100, random_state=0).fit(features))
-    )
-    return TreeModel(bytes(booster.save_raw("ubj"))), TreeModel(bytes(forest.save_raw("ubj")))
 
 
 def _models(rows: int, xgboost: TreeModel, forest: TreeModel) -> Iterator[tuple[str, Step]]:
