@@ -7,7 +7,7 @@ BUNDLE ?= bundles/transactions
 DATA ?= ../shared/data
 PORT ?= 8000
 
-.PHONY: setup run test test-serve test-data bench bench-quality lint format lock clean
+.PHONY: setup run test test-serve test-data bench bench-quality bench-faults lint format lock clean
 
 setup: $(STAMP)
 
@@ -31,7 +31,7 @@ $(BUNDLE)/manifest.json: | $(STAMP)
 	$(BIN)/sentinel train --data $(BUNDLE).parquet --dataset transactions --out $(BUNDLE)
 
 test: setup
-	$(BIN)/python -m pytest tests/unit tests/training
+	$(BIN)/python -m pytest tests/unit tests/training tests/app tests/loadtest
 
 test-serve: setup
 	$(BIN)/python -m pytest tests/serve
@@ -41,7 +41,9 @@ test-serve: setup
 test-data: setup
 	SENTINEL_DATA=$(abspath $(DATA)) $(BIN)/python -m pytest tests/data
 
+# The core, and the service beside the bare limit. wrk, the load generator, is a Debian package.
 bench: setup
+	command -v wrk || { apt-get update -q && apt-get install -y -q wrk; }
 	$(BIN)/sentinel bench --out bench
 
 # The quality table of the README: trained on the first 80% of creditcard.parquet, judged on the
@@ -52,6 +54,10 @@ bench-quality: setup
 	$(BIN)/sentinel evaluate --data $(DATA)/creditcard.parquet --from 0.8 \
 		--bundle build/creditcard-80 --json > bench/creditcard.json
 	$(BIN)/python -m training.figures bench/creditcard.json > bench/creditcard.md
+
+# The counts of docs/serving.md: what clients were told while replicas were killed under load.
+bench-faults: setup
+	SENTINEL_COUNTS=$(abspath bench/faults.md) $(BIN)/python -m pytest tests/serve/test_pair.py
 
 lint: setup
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from sentinel.bundle import write_bundle
 from sentinel.calibration import NoveltyCalibration, SigmoidCalibration
 from sentinel.dataset import load_description
 from sentinel.features import feature_set
-from sentinel.manifest import DataEntry, Manifest, ModelEntry, NoveltyEntry
+from sentinel.manifest import DataEntry, FileEntry, Manifest, ModelEntry, NoveltyEntry
 from sentinel.runtime import TreeModel, anomaly_score
 from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE
 from sentinel.trees import from_isolation_forest, to_booster
@@ -43,6 +43,11 @@ def write_bench_bundle(uri: str) -> str:
     rng = np.random.default_rng(1)
     window = rng.normal(size=(_ROWS, 30)).astype(np.float32)
     novelty = NoveltyCalibration(anomaly_score(TreeModel(forest).margin_large(window)))
+    files = {
+        "xgboost.ubj": fraud,
+        "isolation_forest.ubj": forest,
+        "novelty.f32": novelty.to_bytes(),
+    }
     manifest = Manifest(
         description=description,
         policy=description.policy,
@@ -58,11 +63,6 @@ def write_bench_bundle(uri: str) -> str:
         steps=(),
         quality={},
         versions={"xgboost": version("xgboost-cpu")},
-        files={},
+        files={name: FileEntry.of(data) for name, data in files.items()},
     )
-    files = {
-        "xgboost.ubj": fraud,
-        "isolation_forest.ubj": forest,
-        "novelty.f32": novelty.to_bytes(),
-    }
     return write_bundle(uri, manifest, files)

@@ -61,8 +61,8 @@ class _Limit:
         row = self._one.decode(await request.body())
         values = msgspec.structs.astuple(row)
         features = np.array([[*values[1:], math.log1p(values[-1])]], np.float32)
-        margin = self._fraud.margin_small(features)[0]
-        anomaly = 2 ** -(1 + self._forest.margin_small(features)[0])
+        margin = float(self._fraud.margin_small(features)[0])
+        anomaly = 2.0 ** -(1 + float(self._forest.margin_small(features)[0]))
         probability = 1 / (1 + math.exp(-margin))
         size = len(self._ascending)
         at_least = size - bisect.bisect_left(self._ascending, anomaly)

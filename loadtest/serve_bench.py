@@ -245,6 +245,9 @@ def _json(content: Any) -> bytes:
 
 def _post(url: str, path: str, kind: str, body: bytes) -> bytes:
     request = urllib.request.Request(url + path, body, {"content-type": kind})
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        content: bytes = answer.read()
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            content: bytes = answer.read()
+    except OSError as error:
+        raise WrongAnswer(f"{url}{path} has no answer: {error}") from error
     return content

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -46,7 +47,13 @@ class Router(Protocol):
 
 def create_api(router: Router, served: ServedBundle) -> FastAPI:
     """The app for this bundle."""
-    app = FastAPI(title="SentinelStream", version=served.digest[:12], redoc_url=None)
+    # With its scripts from here: a payment network has no way out to fetch them.
+    app = FastAPIOffline(
+        title="SentinelStream",
+        version=served.digest[:12],
+        redoc_url=None,
+        static_url="/docs/static",
+    )
     _add_state(app, router, served)
     _add_pages(app, router, served)
     _add_problems(app)

@@ -1,23 +1,74 @@
-"""One real ``sentinel serve`` for all tests that only ask it."""
+"""Real services for the tests that ask them, one at a time."""
 
-import signal
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
-from tests.serve.serving import Row, Served, sentinel_serve
+from serve_app.keys import add_key
+from tests.serve.serving import Row, Served, Stage, sentinel_serve
+
+CONFIG = Path(__file__).parents[2] / "serve_app" / "config.yaml"
 
 
 @pytest.fixture(scope="session")
-def served(transactions_bundle: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """``sentinel serve`` with the transactions bundle; at the end SIGTERM must leave nothing."""
-    with sentinel_serve(transactions_bundle, tmp_path_factory.mktemp("served")) as running:
-        yield running
-        left = running.stop(signal.SIGTERM)
-        assert running.process.returncode == 0, running.log.read_text()
-        assert not left, "processes were left behind"
+def stage() -> Iterator[Stage]:
+    """Where one service after the other runs."""
+    running = Stage()
+    yield running
+    running.clear()
+
+
+@pytest.fixture
+def served(
+    stage: Stage, transactions_bundle: str, tmp_path_factory: pytest.TempPathFactory
+) -> Served:
+    """``sentinel serve`` with the transactions bundle and the shipped config."""
+    return stage.get(
+        "served",
+        lambda: sentinel_serve(
+            transactions_bundle, tmp_path_factory.mktemp("served"), "--bundle", transactions_bundle
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def pair_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of ``pair``: its config, its keys, its log."""
+    return tmp_path_factory.mktemp("pair")
+
+
+@pytest.fixture
+def pair(stage: Stage, transactions_bundle: str, pair_folder: Path) -> Served:
+    """``sentinel serve`` with keys, two routers, two XGBoost replicas and one Isolation Forest,
+    started with SIGINT ignored; its config names the bundle."""
+
+    def start() -> AbstractContextManager[Served]:
+        write_pair_config(pair_folder, transactions_bundle)
+        keys = pair_folder / "keys.yaml"
+        keys.unlink(missing_ok=True)
+        key = add_key(keys, "tests", ("score", "read"))
+        arguments = (str(pair_folder / "config.yaml"), "--api-keys", str(keys))
+        return sentinel_serve(transactions_bundle, pair_folder, *arguments, key=key, deaf=True)
+
+    return stage.get("pair", start)
+
+
+def write_pair_config(folder: Path, bundle: str) -> Path:
+    """The shipped config with what a place may lay over it."""
+    config = yaml.safe_load(CONFIG.read_text())
+    replicas = {"FraudRouter": 2, "XGBoost": 2, "IsolationForest": 1}
+    for deployment in config["applications"][0]["deployments"]:
+        count = replicas[deployment["name"]]
+        deployment["autoscaling_config"] |= {"min_replicas": count, "max_replicas": count}
+        deployment["ray_actor_options"]["num_cpus"] = 0.1
+        deployment["user_config"] = {"bundle": bundle}
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(config))
+    return file
 
 
 @pytest.fixture(scope="session")

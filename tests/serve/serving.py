@@ -6,8 +6,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,14 +47,24 @@ class Served:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def replica(self, deployment: str) -> int:
-        """The process id of the deployment's only replica."""
-        (found,) = (
+    def replicas(self, deployment: str) -> list[int]:
+        """The process ids of the deployment's replicas."""
+        family = self.family()
+        return [
             pid
             for pid, _, command in _processes()
-            if f"ServeReplica:sentinel:{deployment}" in command and pid in self.family()
-        )
-        return found
+            if f"ServeReplica:sentinel:{deployment}" in command and pid in family
+        ]
+
+    def wait_for_replicas(self, deployment: str, count: int) -> list[int]:
+        """Their process ids once there are so many and both lanes answer again."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            found = self.replicas(deployment)
+            if len(found) == count and self.client.get("/ready").status_code == 200:
+                return found
+            time.sleep(0.5)
+        raise AssertionError(f"{deployment} has {len(found)} replicas, expected {count}")
 
     def family(self) -> set[int]:
         """The process and everything that it, or what it started, has started."""
@@ -78,34 +88,47 @@ class Served:
 
 
 @contextmanager
-def sentinel_serve(bundle: str, folder: Path, *arguments: str) -> Iterator[Served]:
-    """``sentinel serve`` on a free port, ready to answer."""
+def sentinel_serve(
+    bundle: str, folder: Path, *arguments: str, key: str | None = None, deaf: bool = False
+) -> Iterator[Served]:
+    """``sentinel serve`` on a free port, ready to answer.
+
+    ``key`` is what the client sends; ``deaf``: started as a shell starts what it puts into the
+    background, with SIGINT ignored.
+    """
     port = free_port()
-    command = [script("sentinel"), "serve", "--bundle", bundle, "--port", str(port), *arguments]
-    with _running(command, bundle, port, folder) as served:
+    command = [script("sentinel"), "serve", "--port", str(port), *arguments]
+    with _running(command, bundle, port, folder, key, deaf) as served:
         yield served
 
 
 @contextmanager
 def serve_run(config: Path, bundle: str, port: int) -> Iterator[Served]:
     """Ray's own ``serve run``, ready to answer; run in the folder of the config."""
-    with _running([script("serve"), "run", str(config)], bundle, port, config.parent) as served:
+    command = [script("serve"), "run", str(config)]
+    with _running(command, bundle, port, config.parent, None, False) as served:
         yield served
 
 
 @contextmanager
-def _running(command: list[str], bundle: str, port: int, folder: Path) -> Iterator[Served]:
+def _running(
+    command: list[str], bundle: str, port: int, folder: Path, key: str | None, deaf: bool
+) -> Iterator[Served]:
     log = folder / "log"
     url = f"http://127.0.0.1:{port}"
-    # A Ray that others have started here must not be joined, nor their settings taken over.
-    environment = {n: v for n, v in os.environ.items() if not n.startswith("RAY_")}
-    environment["RAY_ADDRESS"] = "local"
+    if deaf:
+        command = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *command]
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
     with (
         log.open("wb") as output,
-        httpx.Client(base_url=url, timeout=60, trust_env=False) as client,
+        httpx.Client(base_url=url, timeout=60, trust_env=False, headers=headers) as client,
     ):
         process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
+            command,
+            cwd=folder,
+            env=environment(),
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
         served = Served(bundle, url, process, log, client)
         try:
@@ -114,6 +137,12 @@ def _running(command: list[str], bundle: str, port: int, folder: Path) -> Iterat
         finally:
             if process.poll() is None:
                 served.stop(signal.SIGINT)
+
+
+def environment() -> dict[str, str]:
+    """This one, less what would join or configure a Ray that others have started here."""
+    kept = {n: v for n, v in os.environ.items() if not n.startswith("RAY_")}
+    return {**kept, "RAY_ADDRESS": "local"}
 
 
 def _wait_until_ready(served: Served) -> None:
@@ -140,6 +169,27 @@ def _processes() -> list[tuple[int, int, str]]:
         for row in rows
         if len(row) == 4 and not row[2].startswith("Z")
     ]
+
+
+class Stage:
+    """At most one service runs at a time: two Ray clusters take each other's ports."""
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._running = ExitStack()
+
+    def get(self, name: str, start: Callable[[], AbstractContextManager[Served]]) -> Served:
+        """The service of this name, started if another one runs, which is stopped then."""
+        if name != self._name:
+            self.clear()
+            self._served = self._running.enter_context(start())
+            self._name = name
+        return self._served
+
+    def clear(self) -> None:
+        """Stops what runs."""
+        self._name = ""
+        self._running.close()
 
 
 def script(name: str) -> str:

@@ -5,6 +5,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -12,22 +13,39 @@ import pytest
 import yaml
 
 from sentinel.bundle import open_bundle, write_bundle
-from tests.serve.serving import Row, Served, assert_same_answer, free_port, offline, serve_run
+from tests.serve.serving import (
+    Row,
+    Served,
+    Stage,
+    assert_same_answer,
+    free_port,
+    offline,
+    serve_run,
+)
 
 CONFIG = Path(__file__).parents[2] / "serve_app" / "config.yaml"
 
 
-@pytest.fixture(scope="module")
-def running(creditcard_bundle: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """``serve run config.yaml`` with a bundle that lies at a relative path, and another port."""
-    folder = tmp_path_factory.mktemp("run")
-    shutil.copytree(creditcard_bundle, folder / "bundles" / "cards")
-    config = yaml.safe_load(CONFIG.read_text())
-    port = config["http_options"]["port"] = free_port()
-    config["applications"][0]["args"]["bundle"] = "bundles/cards"
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    with serve_run(folder / "config.yaml", str(folder / "bundles" / "cards"), port) as served:
-        yield served
+@pytest.fixture
+def running(
+    stage: Stage, creditcard_bundle: str, tmp_path_factory: pytest.TempPathFactory
+) -> Served:
+    """``serve run config.yaml`` in no special environment, with a bundle that lies at a relative
+    path, and another port."""
+
+    @contextmanager
+    def start() -> Iterator[Served]:
+        folder = tmp_path_factory.mktemp("run")
+        shutil.copytree(creditcard_bundle, folder / "bundles" / "cards")
+        config = yaml.safe_load(CONFIG.read_text())
+        port = config["http_options"]["port"] = free_port()
+        for deployment in config["applications"][0]["deployments"]:
+            deployment["user_config"] = {"bundle": "bundles/cards"}
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        with serve_run(folder / "config.yaml", str(folder / "bundles" / "cards"), port) as served:
+            yield served
+
+    return stage.get("run", start)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +78,8 @@ def test_a_lane_that_holds_another_bundle_is_named_and_its_scores_are_not_used(
     served = open_bundle(running.bundle)
     other = served.manifest.model_copy(update={"seed": served.manifest.seed + 1})
     write_bundle(running.bundle, other, served.files)
-    os.kill(running.replica("XGBoost"), signal.SIGKILL)
+    (victim,) = running.replicas("XGBoost")
+    os.kill(victim, signal.SIGKILL)
 
     problem = running.client.get("/ready").json()
     deadline = time.monotonic() + 90

@@ -37,6 +37,10 @@ def stream(table: pa.Table, compression: str | None = None) -> bytes:
     return sink.getvalue()
 
 
+def stream_of(rows: list[dict[str, Any]]) -> bytes:
+    return stream(pa.Table.from_pylist(rows))
+
+
 MALFORMED = [b"", b"{", b'{"amount": 1,}', b'{"amount": "\xff"}', b"[" * 5_000 + b"]" * 5_000]
 
 

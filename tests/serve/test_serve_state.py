@@ -1,5 +1,6 @@
 """What the service says of itself: its health, its model, its schema."""
 
+import re
 from typing import Any
 
 import msgspec
@@ -78,6 +79,15 @@ def test_the_docs_page_shows_that_document(served: Served) -> None:
     page = served.client.get("/docs")
     assert page.status_code == 200
     assert "/openapi.json" in page.text
+
+
+def test_the_docs_page_needs_nothing_from_elsewhere(served: Served) -> None:
+    page = served.client.get("/docs").text
+    assert "https://" not in page
+    wanted = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert any(name.endswith(".js") for name in wanted)
+    for name in wanted:
+        assert served.client.get(name).status_code == 200, name
 
 
 @pytest.mark.parametrize("name", shipped_datasets())

@@ -114,7 +114,9 @@ def test_an_item_larger_than_a_flight_flies_alone() -> None:
     asyncio.run(scene())
 
 
-def test_who_has_gone_before_the_flight_is_left_behind_and_who_goes_during_it_harms_nobody() -> None:
+def test_who_has_gone_before_the_flight_is_left_behind_and_who_goes_during_it_harms_nobody() -> (
+    None
+):
     async def scene() -> None:
         airport = Airport()
         airport.gate.clear()

@@ -4,10 +4,15 @@ import json
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-from loadtest.core_bench import Cell, core_markdown
+from loadtest.bench_command import markdown
+from loadtest.contenders import NAMES
+from loadtest.core_bench import Cell, core_table
+from loadtest.serve_bench import ServeBench, serve_table
 from sentinel.dataset import DatasetDescription, FieldSpec, Policy, parse_description
 
 ROOT = Path(__file__).parents[2]
@@ -41,11 +46,30 @@ def test_every_make_target_in_the_documents_exists() -> None:
             assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE), f"{page.name}: {target}"
 
 
-def test_the_readmes_speed_table_is_the_committed_measurement() -> None:
-    cells = json.loads((ROOT / "bench" / "core.json").read_text())["core"]
-    measured = core_markdown([Cell(**cell) for cell in cells])
-    assert measured in (ROOT / "README.md").read_text()
-    assert measured == (ROOT / "bench" / "core.md").read_text().strip()
+def measurement(part: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((ROOT / "bench" / f"{part}.json").read_text())
+    return content
+
+
+def test_the_readmes_speed_tables_are_the_committed_measurements() -> None:
+    cells = [Cell(**cell) for cell in measurement("core")["core"]]
+    serving = msgspec.convert(measurement("serving"), ServeBench)
+    for part, measured in (
+        ("core", markdown(*core_table(cells))),
+        ("serving", markdown(*serve_table(serving))),
+    ):
+        assert measured in (ROOT / "README.md").read_text()
+        assert measured == (ROOT / "bench" / f"{part}.md").read_text().strip()
+
+
+def test_the_bench_names_every_contender_and_says_why_one_is_missing() -> None:
+    serving = msgspec.convert(measurement("serving"), ServeBench)
+    assert tuple(serving.contenders) == NAMES
+    for name, row in serving.contenders.items():
+        assert (row is None) == (name in serving.reasons)
+    single = [row for row in serving.contenders.values() if row is not None]
+    assert {(row.shape, row.connections) for row in single} == {("single", 64)}
+    assert all(row.errors == 0 for row in [*single, *serving.rows])
 
 
 @pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])

@@ -1,6 +1,7 @@
 """Bodies of many callers are read together, and none can spoil another's."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,26 @@ from sentinel.errors import InvalidTransactions, MalformedInput
 from tests.unit.test_parse_json import GOOD, WALLETS, rows, seen, values, written
 
 bad_bytes = st.sampled_from([b"", b"{", b"\xff", b"1] , [2", b"[" * 5_000, b'{"a":"\xff"}'])
+
+
+def told(
+    together: dict[int, Any],
+    invalid: dict[int, InvalidTransactions],
+    malformed: dict[int, MalformedInput],
+    at: int,
+) -> object:
+    if at in malformed:
+        return str(malformed[at])
+    return invalid[at].errors if at in invalid else [together[at]]
+
+
+def told_alone(body: bytes) -> object:
+    try:
+        return seen(WALLETS.one(body))
+    except MalformedInput as error:
+        return str(error)
+    except InvalidTransactions as error:
+        return error.errors
 
 
 @settings(max_examples=200)
@@ -23,14 +44,7 @@ def test_each_body_means_what_it_means_alone(batch: list[bytes | str]) -> None:
     for at, body in enumerate(bodies):
         found = [at in kind for kind in (together, invalid, malformed)]
         assert sum(found) == 1
-        try:
-            alone = seen(WALLETS.one(body))
-        except MalformedInput as error:
-            assert str(malformed[at]) == str(error)
-        except InvalidTransactions as error:
-            assert invalid[at].errors == error.errors
-        else:
-            assert [together[at]] == alone
+        assert told(together, invalid, malformed, at) == told_alone(body)
 
 
 @pytest.mark.parametrize(
