@@ -62,6 +62,11 @@ def test_the_readmes_speed_tables_are_the_committed_measurements() -> None:
         assert measured == (ROOT / "bench" / f"{part}.md").read_text().strip()
 
 
+def test_the_counts_of_the_kill_tests_are_the_committed_ones() -> None:
+    counts = (ROOT / "bench" / "faults.md").read_text().strip()
+    assert counts in (ROOT / "docs" / "serving.md").read_text()
+
+
 def test_the_bench_names_every_contender_and_says_why_one_is_missing() -> None:
     serving = msgspec.convert(measurement("serving"), ServeBench)
     assert tuple(serving.contenders) == NAMES
