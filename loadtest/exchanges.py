@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from loadtest.transactions import Columns, random_columns
+from sentinel.answers import ARROW, JSON
 from sentinel.dataset import ROW_ORDER, DatasetDescription
 
 Kind = Literal["single", "json", "arrow"]
@@ -113,7 +114,7 @@ class Singles:
 
     kind: Kind = "single"
     path = "/predict"
-    media_type = "application/json"
+    media_type = JSON
 
     def __init__(
         self,
@@ -154,7 +155,7 @@ class JsonBatches:
 
     kind: Kind = "json"
     path = "/predict/batch"
-    media_type = "application/json"
+    media_type = JSON
 
     # JSON text has no control characters, so these cannot be anything else in it.
     _BATCH = b"\x00" * 8
@@ -212,7 +213,7 @@ class ArrowBatches:
 
     kind: Kind = "arrow"
     path = "/predict/batch"
-    media_type = "application/vnd.apache.arrow.stream"
+    media_type = ARROW
 
     def __init__(
         self,

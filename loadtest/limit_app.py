@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sentinel.answers import Answer
+from sentinel.answers import ARROW, JSON, Answer
 from sentinel.bundle import open_bundle
 from sentinel.runtime import TreeModel, anomaly_score
 from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE
@@ -30,7 +30,6 @@ from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE
 BUNDLE = "SENTINEL_BENCH_BUNDLE"
 """The environment variable with the bundle's path."""
 
-ARROW = "application/vnd.apache.arrow.stream"
 DECISIONS = ("approve", "review", "block")
 FIELDS = (*(f"V{at}" for at in range(1, 29)), "Amount")
 
@@ -69,7 +68,7 @@ class _Limit:
         novelty = (1 + at_least) / (size + 1)
         code = self._decide(probability, novelty, values[-1])
         answer = self._answer(values[0], code, probability, anomaly, novelty)
-        return Response(self._encode(answer), media_type="application/json")
+        return Response(self._encode(answer), media_type=JSON)
 
     async def predict_batch(self, request: Request) -> Response:
         body = await request.body()
@@ -95,7 +94,7 @@ class _Limit:
             )
         ]
         body = self._encode({"results": answers, "errors": []})
-        return Response(body, media_type="application/json")
+        return Response(body, media_type=JSON)
 
     def _columns(
         self, numbers: NDArray[np.float64]

@@ -21,15 +21,14 @@ import pyarrow as pa
 
 from loadtest.bench_bundle import write_bench_bundle
 from loadtest.contenders import NAMES, NOT_MEASURED, contenders, running
-from loadtest.limit_app import ARROW, FIELDS
+from loadtest.limit_app import FIELDS
 from loadtest.wrk import Measured, check_wrk, run_wrk
-from sentinel.answers import answers
+from sentinel.answers import ARROW, JSON, answers
 from sentinel.bundle import open_bundle
 from sentinel.errors import SentinelError
 from sentinel.parse_json import JsonParser
 from sentinel.scoring import score_offline
 
-JSON = "application/json"
 ROUNDS = 3
 SECONDS = 4.0
 BODIES = 256

@@ -14,6 +14,10 @@ from sentinel.errors import FieldError
 from sentinel.parsing import Parsed
 from sentinel.scoring import Decisions
 
+JSON = "application/json"
+ARROW = "application/vnd.apache.arrow.stream"
+"""The media types of requests and answers."""
+
 
 class Answer(msgspec.Struct, frozen=True):
     """What a caller has back for one transaction."""

@@ -14,8 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from sentinel.answers import JSON
 from serve_app import openapi, problems
-from serve_app.bodies import JSON
 from serve_app.home import home_page
 from serve_app.problems import Problem
 from serve_app.served import ServedBundle

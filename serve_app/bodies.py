@@ -8,12 +8,10 @@ from email.message import Message
 import msgspec
 from starlette.types import Receive
 
+from sentinel.answers import JSON
 from sentinel.errors import MalformedInput, Overloaded
 from serve_app.arrow_size import stream_size
 from serve_app.problems import Problem
-
-JSON = "application/json"
-ARROW = "application/vnd.apache.arrow.stream"
 
 Headers = Mapping[bytes, bytes]
 """The headers of a request, names in lower case."""

@@ -5,11 +5,11 @@ from typing import Any
 
 import msgspec
 
-from sentinel.answers import Answer, BatchAnswer
+from sentinel.answers import ARROW, JSON, Answer, BatchAnswer
 from sentinel.dataset import DatasetDescription, FieldSpec
 from sentinel.decision import DECISIONS
 from sentinel.fields import MAX_STRING
-from serve_app.bodies import ARROW, JSON, MAX_BATCH_BODY, MAX_BODY, MAX_ROWS
+from serve_app.bodies import MAX_BATCH_BODY, MAX_BODY, MAX_ROWS
 from serve_app.keys import SCOPES
 from serve_app.problems import PROBLEM_JSON
 

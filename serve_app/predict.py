@@ -7,11 +7,9 @@ from typing import TypeVar
 
 from starlette.types import Receive
 
-from sentinel.answers import each_json, many_arrow, many_json
+from sentinel.answers import ARROW, JSON, each_json, many_arrow, many_json
 from sentinel.parsing import Parsed
 from serve_app.bodies import (
-    ARROW,
-    JSON,
     MAX_BATCH_BODY,
     MAX_BODY,
     BodyBudget,

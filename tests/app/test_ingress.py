@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
+from sentinel.answers import JSON
 from serve_app.api import RefusedBundle
-from serve_app.bodies import JSON
 from serve_app.keys import add_key
 from serve_app.predict import INLINE_BYTES
 from tests.app.conftest import Run, Scene

@@ -17,14 +17,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from sentinel.answers import each_json, many_arrow, many_json
+from sentinel.answers import ARROW, each_json, many_arrow, many_json
 from sentinel.bundle import open_bundle
 from sentinel.dataset import DatasetDescription
 from sentinel.parse_arrow import ArrowParser
 from sentinel.parse_json import JsonParser
 from sentinel.scoring import score_offline
 
-ARROW = "application/vnd.apache.arrow.stream"
 START_SECONDS = 20.0
 
 Answer = Callable[[Request, bytes], Awaitable[Response]]

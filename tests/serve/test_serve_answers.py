@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
+from sentinel.answers import ARROW
 from tests.serve.serving import Row, Served, assert_same_answer, offline
-
-ARROW = "application/vnd.apache.arrow.stream"
 
 SAME_RUNTIME = 1e-9
 """Both sides ran the same library on the same rows."""

@@ -7,7 +7,7 @@ import httpx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serve_app.bodies import ARROW, JSON
+from sentinel.answers import ARROW, JSON
 from tests.serve.load import row_of
 from tests.serve.serving import Served
 

@@ -8,7 +8,8 @@ import httpx
 import pyarrow as pa
 import pytest
 
-from serve_app.bodies import ARROW, JSON, MAX_BATCH_BODY, MAX_BODY, MAX_ROWS
+from sentinel.answers import ARROW, JSON
+from serve_app.bodies import MAX_BATCH_BODY, MAX_BODY, MAX_ROWS
 from tests.serve.serving import Row, Served
 
 
