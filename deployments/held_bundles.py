@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
+from deployments.bundle_ref import BundleRef
 from sentinel.bundle import Bundle, open_bundle
 from sentinel.errors import BundleError, SentinelError, UnknownBundle
 
@@ -26,24 +27,11 @@ logger = logging.getLogger("ray.serve")  # the one Serve writes to each replica'
 
 Loaded = TypeVar("Loaded")
 
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""Seconds before a refused bundle is tried again: first, and at most."""
+
 HELD = 2
 """Bundles a replica keeps in memory."""
-
-
-class BundleRef(BaseModel):
-    """The ``user_config`` of every deployment: which bundle to serve."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    bundle: str = Field(
-        min_length=1,
-        description="plain path or URI; a relative path counts from the folder Ray was started in",
-    )
-    digest: str | None = Field(
-        default=None,
-        pattern="^[0-9a-f]{64}$",
-        description="the model version it must be; null takes whatever is there",
-    )
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -72,6 +60,7 @@ class HeldBundles(Generic[Loaded]):
         self._asked: dict[str, int] = {}
         self._turn = itertools.count()
         self._one_by_one = asyncio.Lock()
+        self._wanted: Mapping[str, Any] | None = None
         self._changes: set[asyncio.Task[None]] = set()
         self._current: Held[Loaded] | None = None
         self.refused: Refusal | None = None
@@ -104,18 +93,27 @@ class HeldBundles(Generic[Loaded]):
     ) -> None:
         """Takes up a bundle as ``change`` does, and calls ``then`` with what is current after it.
 
-        Waits for the first bundle alone.
+        Waits for the first bundle alone. A later one that is refused is tried again, more and more
+        seldom, until it loads or another is wanted: a store may have been away for a moment, and
+        Serve tells a replica of a change once.
 
         :raises BundleError: the first one cannot be loaded.
         """
+        self._wanted = user_config
         if self._current is None:
             then(await self.change(user_config))
             return
 
-        async def change() -> None:
-            then(await self.change(user_config))
+        async def keep_trying() -> None:
+            pause = FIRST_PAUSE
+            while self._wanted is user_config:
+                then(await self.change(user_config))
+                if self.refused is None:
+                    return
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
 
-        task = asyncio.create_task(change())
+        task = asyncio.create_task(keep_trying())
         self._changes.add(task)  # the event loop alone would not keep it
         task.add_done_callback(self._changes.discard)
 
@@ -171,6 +169,9 @@ class HeldBundles(Generic[Loaded]):
     def _refuse(self, user_config: Mapping[str, Any], error: Exception) -> None:
         uri = str(user_config.get("bundle")) if isinstance(user_config, Mapping) else ""
         reason = " ".join(str(error).split()) or type(error).__name__
-        self.refused = Refusal(uri, reason)
+        refused = Refusal(uri, reason)
+        if refused == self.refused:
+            return
+        self.refused = refused
         trace = None if isinstance(error, SentinelError) else error
         logger.error("bundle refused, the old one goes on: %s", reason, exc_info=trace)

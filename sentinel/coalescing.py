@@ -151,19 +151,23 @@ class Coalescer(Generic[Item, Result]):
             rows += head.rows
             aboard.append(head)
         self.flying_rows += rows
-        if aboard and self._on_flight is not None:
-            self._on_flight(rows, self._clock() - aboard[0].since)
         return aboard
 
     async def _run(self, aboard: list[_Waiting[Item, Result]]) -> None:
+        rows = sum(waiting.rows for waiting in aboard)
+        results: Sequence[Result | BaseException] = ()
         try:
+            if self._on_flight is not None:
+                self._on_flight(rows, self._clock() - aboard[0].since)
             results = await self._fly([waiting.item for waiting in aboard])
+            if len(results) != len(aboard):
+                raise ValueError(f"{len(aboard)} items flew and {len(results)} results came back")
         except BaseException as error:
             results = [error] * len(aboard)
             if not isinstance(error, Exception):
                 raise
         finally:
-            self.flying_rows -= sum(waiting.rows for waiting in aboard)
+            self.flying_rows -= rows
             for waiting, result in zip(aboard, results, strict=True):
                 _settle(waiting.result, result)
 

@@ -56,7 +56,7 @@ class RouterSettings(_Strict):
         "With what is parsed from them they take up to ten times as much memory",
     )
     body_seconds: float = Field(
-        default=10, gt=0, description="longest wait for the rest of a body that has begun (408)"
+        default=10, gt=0, description="longest wait for the next part of a body (408)"
     )
 
     def queue_limits(self) -> QueueLimits:

@@ -36,11 +36,16 @@ MAX_VALUES = 40 * MAX_ROWS
 a batch is refused before: at this number every value, with its name, would have 8 bytes."""
 
 
+MAX_BODY_SECONDS = 60.0
+"""Longest time a body may take to come, however steadily: the largest needs half a megabyte a
+second."""
+
+
 class BodyBudget:
     """The bytes of all bodies that one router holds, from their first byte to their answer."""
 
     def __init__(self, limit: int, patience: float) -> None:
-        """``limit`` in bytes; ``patience``: seconds to wait for the rest of a body."""
+        """``limit`` in bytes; ``patience``: seconds to wait for the next part of a body."""
         self._limit = limit
         self._patience = patience
         self.held = 0
@@ -58,33 +63,34 @@ class BodyBudget:
         declared = headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared) > limit:
             raise _too_large(f"{declared.decode()} bytes", limit)
-        taken = 0
+        taken, chunks = 0, []
+        loop = asyncio.get_running_loop()
+        last = loop.time() + MAX_BODY_SECONDS
         try:
-            message = await receive()
-            chunk = message.get("body", b"")
-            taken = self._take(len(chunk))
-            if not message.get("more_body") and message["type"] == "http.request":
-                _check_length(taken, limit)
-                yield chunk  # most come whole: nothing to join, no timer to set
-                return
-            chunks = [chunk]
             try:
-                async with asyncio.timeout(self._patience):
-                    while message.get("more_body"):
+                async with asyncio.timeout(self._patience) as waiting:
+                    more = True
+                    while more:
                         message = await receive()
-                        chunk = message.get("body", b"")
+                        if message["type"] != "http.request":
+                            raise MalformedInput("the body ended early")
+                        chunk, more = message.get("body", b""), message.get("more_body", False)
                         taken += self._take(len(chunk))
                         _check_length(taken, limit)
                         chunks.append(chunk)
+                        waiting.reschedule(min(last, loop.time() + self._patience))
             except TimeoutError:
-                detail = f"{taken:,} bytes came, and nothing for {self._patience:g} s after them"
-                close = {"connection": "close"}
-                raise Problem(408, "body-timeout", detail, headers=close) from None
-            if message["type"] != "http.request":
-                raise MalformedInput("the body ended early")
-            yield b"".join(chunks)
+                raise self._too_slow(taken) from None
+            yield chunks[0] if len(chunks) == 1 else b"".join(chunks)
         finally:
             self.held -= taken
+
+    def _too_slow(self, taken: int) -> Problem:
+        detail = (
+            f"{taken:,} bytes came; expected the next within {self._patience:g} s, and all of them "
+            f"within {MAX_BODY_SECONDS:g} s"
+        )
+        return Problem(408, "body-timeout", detail, headers={"connection": "close"})
 
     def _take(self, size: int) -> int:
         if self.held + size > self._limit:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,9 @@ from serve_app.environment import as_shell, set_recommended
 from serve_app.exposure import check_exposure
 from serve_app.serve_config import CannotServe, Overlay, ServeConfig, read_config
 from serve_app.signals import Signals
+
+if TYPE_CHECKING:
+    from sentinel.bundle import Bundle
 
 
 def register(app: typer.Typer) -> None:
@@ -79,16 +82,8 @@ def serve(
         api_keys=None if api_keys is None else str(api_keys),
         allow_anonymous=True if allow_anonymous else None,
     )
-    from serve_app.keys import read_keys
-
     with resources.as_file(resources.files("serve_app") / "config.yaml") as packaged:
-        file = config or packaged
-        read = read_config(file, overlay)
-        check_exposure(read.args, read.host)
-        if read.args.api_keys is not None:
-            read_keys(Path(read.args.api_keys))
-        check_port_is_free(read.host, read.port)
-        _run(file, overlay, read)
+        _run(config or packaged, overlay)
 
 
 def key(
@@ -132,22 +127,20 @@ def check_port_is_free(host: str, port: int) -> None:
             raise CannotServe(f"{problem}; {advice}") from error
 
 
-def _run(file: Path, overlay: Overlay, config: ServeConfig) -> None:
-    from sentinel.bundle import open_bundle
-    from serve_app.start_page import show_start_page
-
-    opened = open_bundle(config.bundle_uri)
+def _run(file: Path, overlay: Overlay) -> None:
+    config, opened = _checked(file, overlay)
+    check_port_is_free(config.host, config.port)
     set_recommended(os.environ)
     # Ray reads the environment when it is imported.
     from serve_app.local_serve import LocalServe
+    from serve_app.start_page import show_start_page
 
     signals = Signals()
     signals.take()
     with ExitStack() as running:
         with progress("starting Ray") as step:
-            serving = running.enter_context(LocalServe(config.with_digest(opened.digest)))
-            signals.take()
-            ready = serving.wait_until_ready(signals, step)
+            serving = running.enter_context(LocalServe(config, signals))
+            ready = serving.wait_until_ready(step)
         if ready:
             show_start_page(config, opened, serving.logs)
         while not signals.stop:
@@ -157,15 +150,32 @@ def _run(file: Path, overlay: Overlay, config: ServeConfig) -> None:
         note("stopping: requests under way are answered first")
 
 
+def _checked(file: Path, overlay: Overlay) -> "tuple[ServeConfig, Bundle]":
+    """The config, with the digest of its bundle, and the bundle: everything that can be wrong
+    without Ray is found here, at the start and at each reload.
+
+    :raises SentinelError: something is.
+    """
+    from sentinel.bundle import open_bundle
+    from serve_app.keys import read_keys
+
+    config = read_config(file, overlay)
+    check_exposure(config.args, config.host)
+    if config.args.api_keys is not None:
+        read_keys(Path(config.args.api_keys))
+    opened = open_bundle(config.bundle.bundle)
+    if config.bundle.digest not in (None, opened.digest):
+        held, wanted = opened.digest, config.bundle.digest
+        raise CannotServe(f"{opened.uri} holds bundle {held}, the config says {wanted}")
+    return config.with_digest(opened.digest), opened
+
+
 def _reload(file: Path, overlay: Overlay, deploy: Callable[[ServeConfig], None]) -> None:
     """Reads the config and the bundle again; what cannot be used changes nothing."""
-    from sentinel.bundle import open_bundle
-
     try:
-        config = read_config(file, overlay)
-        opened = open_bundle(config.bundle_uri)
-        deploy(config.with_digest(opened.digest))
+        config, opened = _checked(file, overlay)
+        deploy(config)
     except SentinelError as error:
         note(f"nothing changed: {error}")
     else:
-        note(f"changing to model version {opened.digest[:12]} ({config.bundle_uri})")
+        note(f"told to serve model version {opened.digest[:12]} ({opened.uri}); /ready says more")

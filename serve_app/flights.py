@@ -1,15 +1,15 @@
-"""What a flight does: single bodies and parsed rows that met in the queue, scored by one bundle."""
+"""What a flight does: transactions that met in the queue, scored together by one bundle."""
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from sentinel.answers import each_json
 from sentinel.coalescing import Coalescer, QueueLimits
 from sentinel.decision import DECISIONS
-from sentinel.errors import SentinelError
 from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE, Decisions, Lanes, Scores, join
 from sentinel.transactions import Transactions, concatenate
 from serve_app.metrics import ANSWER, DECIDE, FEATURES, PARSE, RouterMetrics
@@ -17,11 +17,11 @@ from serve_app.served import ServedBundle
 
 
 @dataclass(frozen=True, slots=True)
-class _Body:
-    """A body that should hold one transaction; its result is the answer as JSON."""
+class _One:
+    """A transaction as ``JsonParser.read`` gave it; its result is the answer as JSON."""
 
     served: ServedBundle
-    body: bytes
+    row: msgspec.Struct
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class _Rows:
     transactions: Transactions
 
 
-_Work = _Body | _Rows
+_Work = _One | _Rows
 _Result = bytes | Decisions
 
 
@@ -48,21 +48,26 @@ class Flights:
             self._fly, limits, on_flight=metrics.flight
         )
 
-    async def body(self, served: ServedBundle, body: bytes) -> bytes:
-        """The answer to the one transaction in this body.
+    async def one(self, served: ServedBundle, row: msgspec.Struct) -> bytes:
+        """The answer to one transaction that ``served.json.read`` gave.
 
-        Bodies are parsed when their flight sets off, all in one go: that takes a fraction of the
-        time that parsing each by itself would.
+        Its columns are made when its flight sets off, all in one go: that takes a fraction of the
+        time that each by itself would.
 
-        :raises MalformedInput: not JSON.
-        :raises InvalidTransactions: not a transaction of this bundle.
+        :raises InvalidTransactions: a number or a time is out of range.
+        :raises Overloaded: there is no room.
         """
-        answer = await self.queue.submit(served, _Body(served, body), 1)
+        self.queue.check()
+        answer = await self.queue.submit(served, _One(served, row), 1)
         assert isinstance(answer, bytes)
         return answer
 
     async def rows(self, served: ServedBundle, transactions: Transactions) -> Decisions:
-        """The decisions on n >= 0 transactions."""
+        """The decisions on n >= 0 transactions.
+
+        :raises Overloaded: there is no room; never in the middle of them.
+        """
+        self.queue.check()
         parts = []
         for start in range(0, max(1, len(transactions)), self._part):
             part = transactions
@@ -75,10 +80,9 @@ class Flights:
 
     async def _fly(self, work: Sequence[_Work]) -> list[_Result | BaseException]:
         served = work[0].served
-        bodies = [item.body for item in work if isinstance(item, _Body)]
         start = time.perf_counter()
-        parsed, malformed = served.json.each(bodies)
-        refused: dict[int, SentinelError] = {**malformed, **parsed.errors_by_row()}
+        parsed = served.json.together([item.row for item in work if isinstance(item, _One)])
+        refused = parsed.errors_by_row()
         tables = [item.transactions for item in work if isinstance(item, _Rows)]
         transactions = concatenate([parsed.transactions, *tables])
         parse_end = self._passed(PARSE, start)
@@ -91,18 +95,18 @@ class Flights:
         good = len(parsed.transactions)
         answers = iter(each_json(decisions.rows(0, good), served.manifest.policy))
         results: list[_Result | BaseException] = []
-        body, row = 0, good
+        one, row = 0, good
         for item in work:
-            if isinstance(item, _Body):
-                results.append(refused[body] if body in refused else next(answers))
-                body += 1
+            if isinstance(item, _One):
+                results.append(refused[one] if one in refused else next(answers))
+                one += 1
             else:
                 stop = row + len(item.transactions)
                 results.append(decisions.rows(row, stop))
                 row = stop
         self._passed(ANSWER, start)
         self._count(decisions, scores)
-        self._metrics.refused(len(refused) - len(malformed))
+        self._metrics.refused(len(refused))
         return results
 
     async def _scores(

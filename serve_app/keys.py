@@ -1,9 +1,9 @@
 """API keys: who may ask for what.
 
 A file of hashed keys (``sentinel key`` writes it) says which key has which scopes. It is read again
-within a second of a change, so that a key is added or withdrawn without a restart; a file that
-cannot be read then leaves the keys as they were. Keys are 256 random bits, so a plain SHA-256
-hides them; what came is compared with every hash in constant time.
+within a second of a change, so that a key is added or withdrawn without a restart (the last one by
+``keys: []``); a file that is gone or cannot be read leaves the keys as they were. Keys are 256
+random bits, so a plain SHA-256 hides them; what came is compared with every hash in constant time.
 """
 
 import base64
@@ -49,27 +49,27 @@ class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    keys: Annotated[list[ApiKey], msgspec.Meta(min_length=1)]
+    keys: list[ApiKey]
 
 
 class ApiKeys:
     """The keys of one file, as it is now."""
 
     def __init__(self, path: str) -> None:
-        """:raises KeysError: the file cannot be read, or holds no keys."""
+        """:raises KeysError: the file cannot be read."""
         self._path = Path(path)
         self._stamp = _stamp(self._path)
         self._keys = read_keys(self._path)
 
     def refresh(self) -> None:
         """Reads the file again if it has changed; keeps the keys if it cannot be read."""
+        stamp = _stamp(self._path)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
         try:
-            stamp = _stamp(self._path)
-            if stamp == self._stamp:
-                return
-            self._stamp = stamp
             self._keys = read_keys(self._path)
-        except (KeysError, OSError) as error:
+        except KeysError as error:
             logger.error("API keys kept as they were: %s", error)
         else:
             logger.warning("API keys read again: %d", len(self._keys))
@@ -131,11 +131,12 @@ def add_key(path: Path, name: str, scopes: tuple[Scope, ...]) -> str:
     return secret
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes when the file does; ``None`` where it is not."""
     try:
         found = os.stat(path)
-    except OSError as error:
-        raise KeysError(f"{path}: {error.strerror}") from error
+    except OSError:
+        return None
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 

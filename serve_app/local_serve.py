@@ -43,9 +43,10 @@ class LocalServe:
     ``environment.set_recommended``.
     """
 
-    def __init__(self, config: ServeConfig) -> None:
+    def __init__(self, config: ServeConfig, signals: Signals) -> None:
         """:raises CannotServe: Serve does not accept the config."""
         self._config = config
+        self._signals = signals
         self._schema = _schema(config)
         self.logs = ""
         """The folder of Serve's logs."""
@@ -63,6 +64,7 @@ class LocalServe:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         try:
             self.logs = _start_ray()
+            self._signals.take()  # back from Ray
             # What `serve run` does; the public way goes through Ray's dashboard.
             self._client = serve_start(
                 http_options=self._schema.http_options.model_dump(),
@@ -81,28 +83,38 @@ class LocalServe:
         _error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        """Answers what is under way, then stops everything."""
-        self._drain()
-        self._stop()
+        """Answers what is under way, then stops everything; told twice, it does not wait."""
+        try:
+            self._drain()
+        except KeyboardInterrupt:
+            note("not waiting any longer")
+        finally:
+            self._stop()
 
     def deploy(self, config: ServeConfig) -> None:
         """Changes the running application to this config, without waiting for it.
 
-        :raises CannotServe: Serve does not accept it, or where it listens would change.
+        :raises CannotServe: Serve does not accept it, or it differs in what is no reload.
         """
         schema = _schema(config)
-        if (config.host, config.port) != (self._config.host, self._config.port):
-            raise CannotServe("host and port cannot change while it runs; start it again")
-        self._client.deploy_apps(schema)
+        for what in ("host", "port", "application", "args"):
+            old, new = getattr(self._config, what), getattr(config, what)
+            if new != old:
+                # Serve would stop the good replicas to start others; where it listens, not at all.
+                raise CannotServe(f"{what} was {old} and is {new}: that needs a new start")
+        try:
+            self._client.deploy_apps(schema)
+        except (RayError, RayServeException) as error:
+            raise CannotServe(f"Serve did not take the config: {error}") from error
         self._config = config
 
-    def wait_until_ready(self, signals: Signals, step: OnStep) -> bool:
+    def wait_until_ready(self, step: OnStep) -> bool:
         """Waits until ``/ready`` says yes (True), or until it is told to stop (False).
 
         :raises CannotServe: Serve gave up on the application, or it took too long.
         """
         deadline = time.monotonic() + START_SECONDS
-        while not signals.stop:
+        while not self._signals.stop:
             missing = self._what_is_missing()
             if missing is None:
                 return True
@@ -110,7 +122,7 @@ class LocalServe:
             if time.monotonic() > deadline:
                 late = f"not ready after {START_SECONDS:g} s; still waiting for {missing}"
                 raise CannotServe(late)
-            signals.wait(0.1)
+            self._signals.wait(0.1)
         return False
 
     def _what_is_missing(self) -> str | None:
@@ -129,8 +141,9 @@ class LocalServe:
         try:
             router = serve.get_app_handle(self._config.application)
             drained = router.broadcast("drain", DRAIN_SECONDS).results(timeout_s=DRAIN_SECONDS + 5)
-        except (RayError, RayServeException, TimeoutError, RuntimeError) as error:
-            # It never came up, or is gone: nothing is under way there.
+        except Exception as error:
+            # It never came up, or is gone: nothing is under way there. Whatever it was, the
+            # processes must still be ended.
             logging.getLogger(__name__).debug("no drain: %s", error)
             return
         if not all(drained):
@@ -192,7 +205,7 @@ def _is_ready(host: str, port: int) -> bool:
     try:
         connection.request("GET", "/ready")
         return connection.getresponse().status == 200
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
     finally:
         connection.close()

@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
 from starlette.types import Receive
 
 from sentinel.answers import ARROW, JSON, each_json, many_arrow, many_json
+from sentinel.errors import InvalidTransactions
 from sentinel.parsing import Parsed
+from sentinel.transactions import Transactions
 from serve_app.bodies import (
     MAX_BATCH_BODY,
     MAX_BODY,
@@ -22,12 +25,12 @@ from serve_app.flights import Flights
 from serve_app.metrics import RouterMetrics
 from serve_app.served import ServedBundle
 
-INLINE_BYTES = 16 * 2**10
-"""Longest single body that is parsed together with others; a longer one would keep them waiting and
-goes to a thread."""
+INLINE_BYTES = 2 * 2**10
+"""Longest body that is read on the event loop if it is not plain (fields to ignore, an error to
+name): up to a millisecond. A longer one goes to a thread, or others would wait for it."""
 
-PARSERS = 2
-"""Large bodies parsed or answered at once, each in a thread: more would only take turns."""
+THREADS = 2
+"""Bodies parsed or answered at once in threads: more would only take turns."""
 
 Result = TypeVar("Result")
 
@@ -55,7 +58,7 @@ class Predictor:
         self._bodies = bodies
         self._metrics = metrics
         self._served = served
-        self._parsers = asyncio.Semaphore(PARSERS)
+        self._threads = ThreadPoolExecutor(THREADS, "bodies")
 
     async def one(self, headers: Headers, receive: Receive) -> Answer:
         """The answer to one transaction.
@@ -69,11 +72,22 @@ class Predictor:
         self._flights.queue.check()
         async with self._bodies.body(headers, receive, MAX_BODY) as body:
             served = self._served()
+            row = served.json.read(body)
+            if row is not None:
+                return Answer(JSON, await self._flights.one(served, row))
             if len(body) <= INLINE_BYTES:
-                return Answer(JSON, await self._flights.body(served, body))
-            transactions = await self._in_thread(lambda: served.json.one(body))
+                transactions = self._checked(served, body)
+            else:
+                transactions = await self._in_thread(lambda: self._checked(served, body))
             decisions = await self._flights.rows(served, transactions)
             return Answer(JSON, each_json(decisions, served.manifest.policy)[0])
+
+    def _checked(self, served: ServedBundle, body: bytes) -> Transactions:
+        try:
+            return served.json.one(body)
+        except InvalidTransactions:
+            self._metrics.refused(1)
+            raise
 
     async def many(self, headers: Headers, receive: Receive) -> Answer:
         """The answers to a JSON list or an Arrow stream; a bad row is an error inside the answer.
@@ -96,8 +110,16 @@ class Predictor:
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         # Even a body of 2 KB can hold 100,000 rows.
-        async with self._parsers:
-            return await asyncio.to_thread(work)
+        running = self._threads.submit(work)
+        result = asyncio.wrap_future(running)
+        try:
+            return await asyncio.shield(result)
+        except asyncio.CancelledError:
+            # The client has gone. What has begun cannot be stopped: until it ends, its body counts
+            # as held.
+            if not running.cancel():
+                await asyncio.wait([result])
+            raise
 
 
 def _parse_json(served: ServedBundle, body: bytes) -> Parsed:

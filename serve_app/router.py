@@ -1,12 +1,14 @@
 """The ingress of the application: HTTP in front, the lanes behind handles.
 
-It answers by one bundle at a time. Told of another one (``reconfigure``), it loads it and goes on
-answering by the old one until every replica of both lanes holds the new one too; only then it
-moves. A flight takes its bundle along, so that no answer is made of two.
+It answers by one bundle at a time, and only by one that every replica of both lanes holds: it gets
+no requests before they hold its first one, and told of another (``reconfigure``) it loads that and
+goes on by the old one until they hold the new one too. A flight takes its bundle along, so that no
+answer is made of two.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,8 +21,9 @@ from starlette.types import ASGIApp
 
 from deployments.handle_lanes import HandleLanes
 from deployments.held_bundles import Held, HeldBundles
-from deployments.lane_server import DEPLOYMENTS, LaneServer
+from deployments.lane_server import DEPLOYMENTS, LaneServer, LaneState
 from deployments.metrics import REPORT_SECONDS, every
+from sentinel.errors import BundleError
 from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE, Decisions
 from sentinel.transactions import Transactions
 from serve_app.api import RefusedBundle, create_api
@@ -42,6 +45,13 @@ ROUTER = "FraudRouter"
 
 LANE_PATIENCE = 1.0
 """Seconds to wait for what the lanes say of themselves: whoever asks polls every second or so."""
+
+STATES_AGE = 0.5
+"""Seconds that what they said is good for: /ready asks for no key, and each time every replica
+would be called."""
+
+LANES_SECONDS = 100.0
+"""Longest wait, at the start, for lanes that hold the bundle: they start at the same time."""
 
 MOVE_PAUSE = 0.1
 """Seconds between two looks at whether the lanes hold the next bundle."""
@@ -80,6 +90,8 @@ class FraudRouter:
         self._served: ServedBundle | None = None
         self._api: ASGIApp = FastAPI()
         self._next: ServedBundle | None = None
+        self._states: tuple[float, Mapping[str, list[LaneState]]] = (-STATES_AGE, {})
+        self._asking = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
@@ -89,19 +101,30 @@ class FraudRouter:
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Serve calls it at the start and when ``user_config`` changes (see ``BundleRef``).
 
-        :raises BundleError: at the start, the bundle cannot be loaded. Later it never raises, nor
-            waits.
+        :raises BundleError: at the start, the bundle cannot be loaded, or no lane comes to hold it;
+            Serve then reports the replica as failed. Later it never raises, nor waits.
         """
+        starting = self._served is None
         await self._bundles.follow(user_config, self._loaded)
-
-    def _loaded(self, held: Held[ServedBundle]) -> None:
-        if self._served is None:
-            self._move_to(held.content)
+        if starting:
+            await self._wait_for_lanes()
             self._tasks = [
                 asyncio.create_task(every(REPORT_SECONDS, self._tick)),
                 asyncio.create_task(self._follow()),
             ]
+
+    def _loaded(self, held: Held[ServedBundle]) -> None:
+        if self._served is None:
+            self._move_to(held.content)
         self._next = held.content
+
+    async def _wait_for_lanes(self) -> None:
+        deadline = time.monotonic() + LANES_SECONDS
+        while missing := await self.missing():
+            if time.monotonic() > deadline:
+                said = "; ".join(f"{lane}: {why}" for lane, why in missing.items())
+                raise BundleError(f"{self.served.digest} is not held by its lanes: {said}")
+            await asyncio.sleep(MOVE_PAUSE)
 
     @property
     def served(self) -> ServedBundle:
@@ -114,7 +137,6 @@ class FraudRouter:
 
         :raises Overloaded: there is no room.
         """
-        self._flights.queue.check()
         return await self._flights.rows(self.served, transactions)
 
     async def drain(self, patience: float) -> bool:
@@ -123,17 +145,34 @@ class FraudRouter:
 
     async def missing(self) -> dict[str, str]:
         """What keeps this router from whole answers, with the reason; empty when it is ready."""
-        return await self._lanes.missing(self.served.digest, LANE_PATIENCE)
+        found = dict(self._lanes.out)
+        for lane, states in (await self._lane_states()).items():
+            lacking = [state for state in states if self.served.digest not in state.digests]
+            if not states:
+                found[lane] = "no replica of it answers"
+            elif lacking:
+                held = f"{len(lacking)} of {len(states)} replicas"
+                found[lane] = f"{held} do not hold bundle {self.served.digest}"
+        return found
 
     async def refused(self) -> Sequence[RefusedBundle]:
         """Who refused a bundle that should be served, and why; each named once."""
         found: dict[RefusedBundle, None] = {}
         if (own := self._bundles.refused) is not None:
             found[RefusedBundle(ROUTER, own.bundle, own.reason)] = None
-        for lane, states in (await self._lanes.states(LANE_PATIENCE)).items():
+        for lane, states in (await self._lane_states()).items():
             for refused in (state.refused for state in states if state.refused):
                 found[RefusedBundle(DEPLOYMENTS[lane], refused.bundle, refused.reason)] = None
         return list(found)
+
+    async def _lane_states(self) -> Mapping[str, list[LaneState]]:
+        """What the lanes' replicas hold, asked at most every ``STATES_AGE``."""
+        async with self._asking:
+            asked, states = self._states
+            if time.monotonic() - asked > STATES_AGE:
+                states = await self._lanes.states(LANE_PATIENCE)
+                self._states = (time.monotonic(), states)
+            return states
 
     async def metrics(self) -> bytes:
         """See ``NodeMetrics``."""
@@ -153,15 +192,14 @@ class FraudRouter:
                 continue
             try:
                 lanes = await self._lanes.states(LANE_PATIENCE)
+                ready = all(
+                    states and all(following.digest in state.digests for state in states)
+                    for states in lanes.values()
+                )
+                if ready and following is self._next:
+                    self._move_to(following)
             except Exception:
-                logger.exception("the lanes could not be asked; asked again")
-                continue
-            ready = all(
-                states and all(following.digest in state.digests for state in states)
-                for states in lanes.values()
-            )
-            if ready and following is self._next:
-                self._move_to(following)
+                logger.exception("could not move to bundle %s; tried again", following.digest)
 
     def _tick(self) -> None:
         queue = self._flights.queue

@@ -6,13 +6,14 @@ Checks what can be checked without Ray, whose import alone takes a second or two
 import copy
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from deployments.bundle_ref import BundleRef
 from sentinel.errors import SentinelError
 from serve_app.args import AppArgs
 
@@ -44,7 +45,7 @@ class ServeConfig:
 
     content: Mapping[str, Any]
     application: str
-    bundle_uri: str
+    bundle: BundleRef
     host: str
     port: int
     args: AppArgs
@@ -52,12 +53,11 @@ class ServeConfig:
     def with_digest(self, digest: str) -> "ServeConfig":
         """The same, with the bundle's digest: what replicas load must be this very bundle."""
         content = copy.deepcopy(dict(self.content))
+        bundle = self.bundle.model_copy(update={"digest": digest})
         for deployment in _ours(content, "")["deployments"]:
             if deployment["name"] in DEPLOYMENTS:
-                deployment["user_config"] = {"bundle": self.bundle_uri, "digest": digest}
-        return ServeConfig(
-            content, self.application, self.bundle_uri, self.host, self.port, self.args
-        )
+                deployment["user_config"] = bundle.model_dump()
+        return replace(self, content=content, bundle=bundle)
 
 
 def read_config(path: Path, overlay: Overlay = Overlay()) -> ServeConfig:
@@ -75,9 +75,9 @@ def read_config(path: Path, overlay: Overlay = Overlay()) -> ServeConfig:
     content = copy.deepcopy(loaded) if isinstance(loaded, dict) else {}
     application = _ours(content, origin)
     args = _lay_args(application, origin, overlay)
-    uri = _lay_bundle(application, origin, overlay.bundle)
+    bundle = _lay_bundle(application, origin, overlay.bundle)
     host, port = _lay_http(content, origin, overlay)
-    return ServeConfig(content, str(application["name"]), uri, host, port, args)
+    return ServeConfig(content, str(application["name"]), bundle, host, port, args)
 
 
 def _lay_args(application: dict[str, Any], origin: str, overlay: Overlay) -> AppArgs:
@@ -99,27 +99,36 @@ def _lay_args(application: dict[str, Any], origin: str, overlay: Overlay) -> App
         raise CannotServe(f"{origin}: {place}: {problem}") from error
 
 
-def _lay_bundle(application: dict[str, Any], origin: str, bundle: str | None) -> str:
-    """Puts the bundle into each deployment's ``user_config`` and returns its URI."""
+def _lay_bundle(application: dict[str, Any], origin: str, uri: str | None) -> BundleRef:
+    """Puts the bundle into each deployment's ``user_config`` and returns it."""
     listed = application.setdefault("deployments", [])
     if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
         raise CannotServe(f"{origin}: deployments is {listed!r:.80}, expected a list of mappings")
     deployments = {deployment.get("name"): deployment for deployment in listed}
-    named = {}
+    found = []
     for name in DEPLOYMENTS:
         if name not in deployments:
             deployments[name] = {"name": name}
             listed.append(deployments[name])
-        user_config = _mapping(deployments[name], "user_config", origin)
-        named[name] = user_config.get("bundle", DEFAULT_BUNDLE)
-    uris = {uri if isinstance(uri, str) else repr(uri) for uri in named.values()}
-    if bundle is None and (len(uris) > 1 or not all(isinstance(u, str) for u in named.values())):
-        said = ", ".join(f"{name}: {uri}" for name, uri in named.items())
-        raise CannotServe(f"{origin}: user_config.bundle must be one for all deployments ({said})")
-    uri = _absolute(uris.pop() if bundle is None else bundle)
+        found.append(_bundle_of(deployments[name], origin))
+    if uri is None and any(bundle != found[0] for bundle in found):
+        said = ", ".join(f"{n}: {b.bundle}" for n, b in zip(DEPLOYMENTS, found, strict=True))
+        raise CannotServe(f"{origin}: user_config must be one for all deployments ({said})")
+    chosen = found[0] if uri is None else BundleRef(bundle=uri)
+    bundle = chosen.model_copy(update={"bundle": _absolute(chosen.bundle)})
     for name in DEPLOYMENTS:
-        deployments[name]["user_config"] = {"bundle": uri}
-    return uri
+        deployments[name]["user_config"] = bundle.model_dump(exclude_none=True)
+    return bundle
+
+
+def _bundle_of(deployment: dict[str, Any], origin: str) -> BundleRef:
+    user_config = _mapping(deployment, "user_config", origin) or {"bundle": DEFAULT_BUNDLE}
+    try:
+        return BundleRef.model_validate(user_config)
+    except ValidationError as error:
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+        place = ".".join([str(deployment["name"]), "user_config", *map(str, first["loc"])])
+        raise CannotServe(f"{origin}: {place}: {first['msg']}") from error
 
 
 def _lay_http(content: dict[str, Any], origin: str, overlay: Overlay) -> tuple[str, int]:

@@ -6,11 +6,12 @@ from typing import Any
 
 
 class Signals:
-    """SIGINT and SIGTERM stop, the second of them at once; SIGHUP reloads."""
+    """SIGINT and SIGTERM stop; the second of them stops the waiting too; SIGHUP reloads."""
 
     def __init__(self) -> None:
         self._woken = threading.Event()
         self._reload = False
+        self._hurried = False
         self.stop = False
         """Whether to stop."""
 
@@ -35,10 +36,12 @@ class Signals:
         return asked
 
     def _stop(self, *_: Any) -> None:
-        self.stop = True
-        self._woken.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if not self.stop:
+            self.stop = True
+            self._woken.set()
+        elif not self._hurried:  # once: what ends the processes must not be ended itself
+            self._hurried = True
+            raise KeyboardInterrupt
 
     def _ask_for_reload(self, *_: Any) -> None:
         self._reload = True

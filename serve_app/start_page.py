@@ -16,7 +16,10 @@ from serve_app.serve_config import ServeConfig
 def show_start_page(config: ServeConfig, bundle: Bundle, logs: str) -> None:
     """Bundle, lanes, where it answers and a request to try, on standard error."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    url = f"http://{config.host}:{config.port}"
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)
+    url = (
+        f"http://[{reached}]:{config.port}" if ":" in reached else f"http://{reached}:{config.port}"
+    )
     manifest = bundle.manifest
     console.print(
         f"ready at {url} (API: {url}/docs), model version {bundle.digest[:12]}; Ctrl-C stops it",

@@ -21,7 +21,7 @@ from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE, Scores
 
 LANES = (FRAUD_LANE, NOVELTY_LANE)
 HOLDS = LaneState(["d1"], None)
-NEVER = "never"
+NEVER, SLOWLY = "never", "slowly"
 
 
 class Answers:
@@ -39,13 +39,20 @@ class Call:
 
     def __init__(self, *outcomes: Any) -> None:
         self.outcomes = list(outcomes)
-        self.calls = 0
+        self.asked: list[tuple[Any, ...]] = []
 
-    async def remote(self, *_: Any) -> Any:
-        self.calls += 1
+    @property
+    def calls(self) -> int:
+        return len(self.asked)
+
+    async def remote(self, *arguments: Any) -> Any:
+        self.asked.append(arguments)
         outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
         if outcome is NEVER:
             await asyncio.Event().wait()
+        if outcome is SLOWLY:
+            await asyncio.sleep(0.05)
+            return np.array([0.5])
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -54,9 +61,8 @@ class Call:
 class Handle:
     """A deployment whose methods have these outcomes."""
 
-    def __init__(self, *scores: Any, state: Any = HOLDS, replicas: Any = (HOLDS,)) -> None:
+    def __init__(self, *scores: Any, replicas: Any = (HOLDS,)) -> None:
         self.score = Call(*scores)
-        self.state = Call(state)
         self._replicas = replicas
 
     def broadcast(self, method: str) -> Answers:
@@ -173,41 +179,74 @@ def test_a_mistake_in_the_lanes_code_is_raised() -> None:
         ask(Handle(raised_in_the_lane(ValueError("expected (n, 6)"))), Handle(ANOMALY))
 
 
-def test_a_lane_that_is_out_costs_later_batches_nothing_and_is_back_once_it_can_score(
+FEATURES = np.zeros((3, 3), np.float32)
+
+
+def test_a_lane_that_is_out_costs_later_batches_nothing_and_is_back_once_it_scores_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(handle_lanes, "PROBE_PAUSE", 0.01)
-    features = np.zeros((1, 3), np.float32)
 
     async def scene() -> None:
-        fraud = Handle(NEVER, FRAUD, state=ActorDiedError())
+        fraud = Handle(NEVER)
         both = lanes(fraud, Handle(ANOMALY), deadline=0.1)
-        assert (await both(features, "d1")).fraud is None
+        assert (await both(FEATURES, "d1")).fraud is None
+        assert list(both.out) == [FRAUD_LANE]
         start = time.monotonic()
         for _ in range(100):
-            assert (await both(features, "d1")).fraud is None
+            assert (await both(FEATURES, "d1")).fraud is None
         assert time.monotonic() - start < 0.1, "a hundred batches within one deadline"
-        assert fraud.score.calls == 1
-        fraud.state.outcomes = [LaneState(["d0"], None)]
-        await asyncio.sleep(0.05)
-        assert (await both(features, "d1")).fraud is None, "it holds another bundle"
-        fraud.state.outcomes = [HOLDS]
-        await _until(lambda: _answers(both, features))
+        await asyncio.sleep(0.3)
+        assert list(both.out) == [FRAUD_LANE], "it answers, but not what it is asked for"
+        fraud.score.outcomes = [FRAUD]
+        await _until(lambda: _answers(both, FEATURES))
+        assert both.out == {}
 
     asyncio.run(scene())
 
 
-def test_a_probe_asks_for_the_bundle_that_is_wanted_by_then(
+def test_a_probe_asks_for_one_row_of_the_bundle_that_is_wanted_by_then(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(handle_lanes, "PROBE_PAUSE", 0.01)
-    features = np.zeros((1, 3), np.float32)
 
     async def scene() -> None:
-        fraud = Handle(NEVER, FRAUD, state=LaneState(["d2"], None))
+        fraud = Handle(NEVER)
         both = lanes(fraud, Handle(ANOMALY), deadline=0.05)
-        assert (await both(features, "d1")).fraud is None
-        await _until(lambda: _answers(both, features, "d2"))
+        assert (await both(FEATURES, "d1")).fraud is None
+        assert (await both(FEATURES, "d2")).fraud is None
+        fraud.score.outcomes = [FRAUD]
+        await _until(lambda: _answers(both, FEATURES, "d2"))
+        asked = {(len(features), bundle) for features, bundle in fraud.score.asked}
+        asked.discard((1, "d1"))  # if it asked before the second batch came
+        assert asked == {(3, "d1"), (1, "d2"), (3, "d2")}
+
+    asyncio.run(scene())
+
+
+def test_a_bundle_that_no_replica_holds_costs_its_own_batches_alone() -> None:
+    async def scene() -> None:
+        fraud = Handle(DOWN[3])
+        both = lanes(fraud, Handle(ANOMALY), deadline=5)
+        assert (await both(FEATURES, "old")).fraud is None
+        assert fraud.score.calls == handle_lanes.UNKNOWN_TRIES
+        assert both.out == {}
+        fraud.score.outcomes = [FRAUD]
+        assert (await both(FEATURES, "d1")).fraud is FRAUD
+
+    asyncio.run(scene())
+
+
+def test_answers_that_came_while_the_event_loop_was_held_up_count() -> None:
+    async def scene() -> None:
+        both = lanes(Handle(SLOWLY), Handle(SLOWLY), deadline=0.1)
+        asking = asyncio.create_task(both(FEATURES, "d1"))
+        await asyncio.sleep(0.01)
+        time.sleep(0.3)  # past the deadline, and past the moment the answers came
+        scores = await asking
+        assert scores.fraud is not None
+        assert scores.anomaly is not None
+        assert both.out == {}
 
     asyncio.run(scene())
 
@@ -220,21 +259,6 @@ async def _until(done: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(5):
         while not await done():
             await asyncio.sleep(0.01)
-
-
-def missing(fraud: Any, novelty: Any) -> dict[str, str]:
-    both = lanes(Handle(FRAUD, state=fraud), Handle(ANOMALY, state=novelty))
-    return asyncio.run(both.missing("d1", patience=0.05))
-
-
-def test_nothing_is_missing_when_both_lanes_hold_the_bundle() -> None:
-    assert missing(HOLDS, LaneState(["d2", "d1"], None)) == {}
-
-
-@pytest.mark.parametrize("outcome", [LaneState(["d0"], None), NEVER, *DOWN[:3]])
-def test_a_lane_that_cannot_score_is_missing_with_the_reason(outcome: Any) -> None:
-    assert missing(HOLDS, outcome)[NOVELTY_LANE]
-    assert list(missing(outcome, HOLDS)) == [FRAUD_LANE]
 
 
 def test_the_states_are_those_of_every_replica_that_answers() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from deployments import held_bundles
 from deployments.held_bundles import Held, HeldBundles
 from sentinel.bundle import Bundle, open_bundle, write_bundle
 from sentinel.errors import BundleError, UnknownBundle
@@ -122,7 +123,7 @@ def test_a_mistake_in_the_loading_code_does_not_stop_a_replica_that_serves(
     assert held.refused.reason == "a mistake"
 
 
-def test_only_the_first_bundle_is_waited_for_and_later_ones_come_in_order(
+def test_only_the_first_bundle_is_waited_for_and_of_later_ones_the_last_is_taken(
     held: HeldBundles[str], uris: list[str], tmp_path: Path
 ) -> None:
     async def scene() -> None:
@@ -135,8 +136,47 @@ def test_only_the_first_bundle_is_waited_for_and_later_ones_come_in_order(
             await held.follow({"bundle": uri}, lambda now: seen.append(now.uri))
         assert seen == uris[:1]
         async with asyncio.timeout(10):
-            while len(seen) < 3:
+            while len(seen) < 2:
                 await asyncio.sleep(0.01)
-        assert seen == uris[:3]
+        assert seen == [uris[0], uris[2]]
+
+    asyncio.run(scene())
+
+
+def test_a_refused_bundle_is_tried_again_until_it_loads(
+    held: HeldBundles[str], uris: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held_bundles, "FIRST_PAUSE", 0.01)
+    away = Path(uris[1]).rename(Path(uris[1]).with_name("away"))
+
+    async def scene() -> None:
+        seen: list[str] = []
+        await held.follow({"bundle": uris[0]}, lambda now: seen.append(now.uri))
+        await held.follow({"bundle": uris[1]}, lambda now: seen.append(now.uri))
+        async with asyncio.timeout(20):
+            while held.refused is None:
+                await asyncio.sleep(0.01)
+            away.rename(uris[1])
+            while held.refused is not None:
+                await asyncio.sleep(0.01)
+        assert seen[-1] == uris[1]
+
+    asyncio.run(scene())
+
+
+def test_a_refused_bundle_is_given_up_when_another_is_wanted(
+    held: HeldBundles[str], uris: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held_bundles, "FIRST_PAUSE", 0.01)
+
+    async def scene() -> None:
+        for uri in (uris[0], str(tmp_path / "nothing"), uris[2]):
+            await held.follow({"bundle": uri}, lambda _: None)
+        async with asyncio.timeout(20):
+            while held.current is None or held.current.uri != uris[2]:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        assert held.refused is None
+        assert held.current.uri == uris[2]
 
     asyncio.run(scene())

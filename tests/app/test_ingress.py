@@ -1,6 +1,9 @@
 """What the HTTP surface does with what meets, with what is too much, and with what goes wrong."""
 
 import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import pytest
 from sentinel.answers import JSON
 from serve_app.api import RefusedBundle
 from serve_app.keys import add_key
-from serve_app.predict import INLINE_BYTES
+from serve_app.predict import INLINE_BYTES, THREADS
 from tests.app.conftest import Run, Scene
 
 Row = dict[str, Any]
@@ -135,18 +138,75 @@ def test_a_long_single_body_is_answered_like_a_short_one(run: Run, row: Row) -> 
     run(scene)
 
 
-def test_a_body_that_stops_coming_is_a_408(run: Run, row: Row) -> None:
-    async def scene(app: Scene) -> None:
-        async def slow() -> Any:
-            yield b'{"transaction_id"'
-            await asyncio.sleep(5)
+async def parts(pause: float, *pieces: bytes) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+        await asyncio.sleep(pause)
 
-        answer = await app.client.post("/predict", content=slow(), headers={"content-type": JSON})
+
+@pytest.mark.parametrize("begun", [b"", b'{"transaction_id"'])
+def test_a_body_that_does_not_come_is_a_408(run: Run, begun: bytes) -> None:
+    async def scene(app: Scene) -> None:
+        slow = parts(5, begun) if begun else parts(5, b"")
+        answer = await app.client.post("/predict", content=slow, headers={"content-type": JSON})
         assert answer.status_code == 408
         assert answer.headers["connection"] == "close"
+        assert f"{len(begun)} bytes came" in answer.json()["detail"]
         assert app.bodies.held == 0
 
     run(scene, body_seconds=0.05)
+
+
+def test_a_body_that_comes_steadily_is_read_however_long_it_takes(run: Run, row: Row) -> None:
+    async def scene(app: Scene) -> None:
+        body = json.dumps(row).encode()
+        pieces = [body[at : at + 10] for at in range(0, len(body), 10)]
+        answer = await app.client.post(
+            "/predict", content=parts(0.03, *pieces), headers={"content-type": JSON}
+        )
+        assert answer.status_code == 200
+
+    run(scene, body_seconds=0.2)
+
+
+def test_bodies_that_take_long_to_read_keep_nobody_waiting(run: Run, row: Row) -> None:
+    """A key given twice, among thousands of members: milliseconds each, in a thread."""
+
+    async def scene(app: Scene) -> None:
+        odd = json.dumps({**row, "a": [{}] * 5_000})[:-1].encode() + b', "a": 1}'
+        post = {"content": odd, "headers": {"content-type": JSON}}
+        asking = [asyncio.create_task(app.client.post("/predict", **post)) for _ in range(100)]
+        await asyncio.sleep(0)
+        longest = 0.0
+        while not all(task.done() for task in asking):
+            start = time.perf_counter()
+            assert (await app.predict(row)).json()["degraded"] is False
+            longest = max(longest, time.perf_counter() - start)
+        assert {task.result().status_code for task in asking} == {200}
+        whole = sum(task.result().elapsed.total_seconds() for task in asking[-1:])
+        assert longest < whole / 2, "others are answered while they are read"
+
+    run(scene)
+
+
+def test_what_a_client_that_has_gone_left_behind_counts_until_its_thread_has_ended(
+    run: Run, row: Row
+) -> None:
+    async def scene(app: Scene) -> None:
+        rows = [numbered(row, at) for at in range(20_000)]
+        body = json.dumps(rows).encode()
+        post = {"content": body, "headers": {"content-type": JSON}}
+        gone = [asyncio.create_task(app.client.post("/predict/batch", **post)) for _ in range(6)]
+        await until(lambda: app.bodies.held == 6 * len(body))
+        await asyncio.sleep(0.05)
+        for task in gone:
+            task.cancel()
+        await asyncio.sleep(0.01)
+        assert 0 < app.bodies.held <= THREADS * len(body), "those that run, and no others"
+        await until(lambda: app.bodies.held == 0)
+        assert await app.ingress.drain(1)
+
+    run(scene)
 
 
 def test_a_client_that_goes_is_dropped_from_the_queue(run: Run, row: Row) -> None:

@@ -125,7 +125,7 @@ def test_what_a_place_may_lay_over_it_is_laid_over(tmp_path: Path) -> None:
         bundle=str(tmp_path / "b"), host="0.0.0.0", port=9000, api_keys="k", allow_anonymous=True
     )
     read = read_config(CONFIG, overlay)
-    assert (read.bundle_uri, read.port, read.host) == (str(tmp_path / "b"), 9000, "0.0.0.0")
+    assert (read.bundle.bundle, read.port, read.host) == (str(tmp_path / "b"), 9000, "0.0.0.0")
     assert read.args == AppArgs(api_keys=str(Path("k").absolute()), allow_anonymous=True)
     schema = ServeDeploySchema.model_validate(read.content)
     assert (schema.http_options.host, schema.http_options.port) == ("0.0.0.0", 9000)
@@ -146,12 +146,38 @@ def test_the_digest_is_pinned_for_every_deployment(tmp_path: Path) -> None:
         assert deployment["user_config"] == {"bundle": "s3://models/b", "digest": DIGEST}
 
 
+def test_a_digest_that_the_config_pins_is_kept_unless_another_bundle_is_named(
+    tmp_path: Path,
+) -> None:
+    pinned = {"bundle": "/b", "digest": DIGEST}
+    deployments = [{"name": name, "user_config": pinned} for name in serve_config.DEPLOYMENTS]
+    file = written(tmp_path, ours(deployments=deployments))
+    read = read_config(file)
+    assert (read.bundle.bundle, read.bundle.digest) == ("/b", DIGEST)
+    for deployment in read.content["applications"][0]["deployments"]:
+        assert deployment["user_config"] == pinned
+    assert read_config(file, Overlay(bundle="/other")).bundle.digest is None
+
+
+def test_a_place_lays_over_nothing_else(tmp_path: Path, config: dict[str, Any]) -> None:
+    names = set(Overlay.__dataclass_fields__)
+    assert names == {"bundle", "host", "port", "api_keys", "allow_anonymous"}
+    overlay = Overlay(bundle="/b", host="::1", port=1, api_keys="/k", allow_anonymous=True)
+    read = dict(read_config(CONFIG, overlay).content)
+    application = read["applications"][0]
+    application["args"] = config["applications"][0]["args"]
+    for deployment in application["deployments"]:
+        deployment["user_config"] = lane_server.DEFAULT_BUNDLE
+    read["http_options"] = config["http_options"]
+    assert read == config
+
+
 def test_a_relative_bundle_is_made_absolute_and_a_uri_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert read_config(CONFIG, Overlay(bundle="b")).bundle_uri == str(tmp_path / "b")
-    assert read_config(CONFIG, Overlay(bundle="s3://bucket/b")).bundle_uri == "s3://bucket/b"
+    assert read_config(CONFIG, Overlay(bundle="b")).bundle.bundle == str(tmp_path / "b")
+    assert read_config(CONFIG, Overlay(bundle="s3://bucket/b")).bundle.bundle == "s3://bucket/b"
 
 
 def test_a_config_that_names_little_gets_the_rest(tmp_path: Path) -> None:
@@ -161,7 +187,7 @@ def test_a_config_that_names_little_gets_the_rest(tmp_path: Path) -> None:
     assert schema.http_options.host == "127.0.0.1"
     found = {d.name: d.user_config for d in schema.applications[0].deployments}
     assert found.keys() == set(serve_config.DEPLOYMENTS)
-    assert all(config == {"bundle": read.bundle_uri} for config in found.values())
+    assert all(config == {"bundle": read.bundle.bundle} for config in found.values())
 
 
 @pytest.mark.parametrize(
@@ -177,6 +203,14 @@ def test_a_config_that_names_little_gets_the_rest(tmp_path: Path) -> None:
         (
             ours(deployments=[{"name": "XGBoost", "user_config": {"bundle": "other"}}]),
             "one for all deployments",
+        ),
+        (
+            ours(deployments=[{"name": "XGBoost", "user_config": {"bundel": "other"}}]),
+            "XGBoost.user_config.bundel",
+        ),
+        (
+            ours(deployments=[{"name": "XGBoost", "user_config": {"bundle": 7}}]),
+            "XGBoost.user_config.bundle",
         ),
         (f"http_options: {{port: 0}}\n{ours()}", "port is 0"),
         (f"http_options: {{host: 7}}\n{ours()}", "host is 7"),

@@ -43,8 +43,8 @@ def pair_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def pair(stage: Stage, transactions_bundle: str, pair_folder: Path) -> Served:
-    """``sentinel serve`` with keys, two routers, two XGBoost replicas and one Isolation Forest,
-    started with SIGINT ignored; its config names the bundle."""
+    """``sentinel serve`` with keys and two replicas of everything, started with SIGINT ignored; its
+    config names the bundle."""
 
     def start() -> AbstractContextManager[Served]:
         write_pair_config(pair_folder, transactions_bundle)
@@ -60,10 +60,8 @@ def pair(stage: Stage, transactions_bundle: str, pair_folder: Path) -> Served:
 def write_pair_config(folder: Path, bundle: str) -> Path:
     """The shipped config with what a place may lay over it."""
     config = yaml.safe_load(CONFIG.read_text())
-    replicas = {"FraudRouter": 2, "XGBoost": 2, "IsolationForest": 1}
     for deployment in config["applications"][0]["deployments"]:
-        count = replicas[deployment["name"]]
-        deployment["autoscaling_config"] |= {"min_replicas": count, "max_replicas": count}
+        deployment["autoscaling_config"] |= {"min_replicas": 2, "max_replicas": 2}
         deployment["ray_actor_options"]["num_cpus"] = 0.1
         deployment["user_config"] = {"bundle": bundle}
     file = folder / "config.yaml"

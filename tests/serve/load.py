@@ -1,6 +1,7 @@
 """Clients that never stop asking, in the background, and what each was told."""
 
 import asyncio
+import resource
 import threading
 import time
 from collections import Counter
@@ -164,7 +165,9 @@ def under_load(served: Served, clients: int = 16, tag: str = "t") -> Iterator[Lo
 
 
 def ask_all(served: Served, rows: list[Row], connections: int) -> list[Told]:
-    """All of these at once, over so many connections."""
+    """All of these, so many of them at once, each over a connection of its own."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 2 * connections + 1_000), most))
 
     told: list[Told | None] = [None] * len(rows)
 

@@ -83,7 +83,7 @@ def test_a_lane_that_holds_another_bundle_is_named_and_its_scores_are_not_used(
 
     problem = running.client.get("/ready").json()
     deadline = time.monotonic() + 90
-    while "does not hold" not in str(problem.get("missing")) and time.monotonic() < deadline:
+    while "do not hold" not in str(problem.get("missing")) and time.monotonic() < deadline:
         time.sleep(0.5)
         problem = running.client.get("/ready").json()
     assert problem["status"] == 503

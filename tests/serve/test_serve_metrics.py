@@ -1,8 +1,10 @@
-"""What the service counts is what was sent, and Ray's own page has it too."""
+"""What the service counts is what was sent, and Ray's own exporter has it too."""
 
 import time
 from pathlib import Path
 
+import httpx
+import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.serve.load import row_of
@@ -76,6 +78,27 @@ def test_every_metric_is_documented_and_every_documented_one_declared(served: Se
     assert documented == declared
     assert shown <= documented
     assert {"sentinel_requests", "sentinel_stage_ms", "sentinel_bundle_serving"} <= shown
+
+
+def test_rays_own_exporter_has_them_too(served: Served) -> None:
+    """Its port is Ray's choice, so every one that the agent listens on is asked."""
+    served.predict(row_of(1))
+    time.sleep(3)
+    agents = [p for p in map(psutil.Process, served.family()) if "DashboardAgent" in p.cmdline()[0]]
+    ports = {
+        c.laddr.port
+        for agent in agents
+        for c in agent.net_connections("tcp")
+        if c.status == psutil.CONN_LISTEN
+    }
+    assert any("ray_sentinel_requests_total{" in scraped(port) for port in ports), ports
+
+
+def scraped(port: int) -> str:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=5, trust_env=False).text
+    except httpx.HTTPError:
+        return ""
 
 
 def test_serves_own_metrics_of_the_application_are_on_the_page(served: Served) -> None:

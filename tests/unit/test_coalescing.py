@@ -89,6 +89,15 @@ def test_an_error_of_one_item_is_its_own_and_an_error_of_the_flight_is_everyones
             broken.submit(None, 1, 1), broken.submit(None, 2, 1), return_exceptions=True
         )
         assert [str(error) for error in found] == ["the whole flight"] * 2
+
+        async def lose_one(items: Sequence[int]) -> list[int]:
+            return list(items[1:])
+
+        losing: Coalescer[int, int] = Coalescer(lose_one, LIMITS)
+        found = await asyncio.gather(
+            losing.submit(None, 1, 1), losing.submit(None, 2, 1), return_exceptions=True
+        )
+        assert [str(error) for error in found] == ["2 items flew and 1 results came back"] * 2
         assert broken.idle
         assert (broken.waiting_rows, broken.flying_rows) == (0, 0)
 
