@@ -75,7 +75,10 @@ def parse(what: Exchange, description: DatasetDescription, body: bytes) -> Parse
     if what.kind == "arrow":
         return ArrowParser(description).stream(body)
     as_json = JsonParser(description)
-    return as_json.each([body])[0] if what.kind == "single" else as_json.many(body)
+    if what.kind != "single":
+        return as_json.many(body)
+    transactions = as_json.one(body)
+    return Parsed(transactions, np.arange(1), (), 1)
 
 
 def assert_accepted(description: DatasetDescription, kind: Kind, bodies: int, rows: int) -> None:
