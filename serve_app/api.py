@@ -65,11 +65,13 @@ def _add_state(app: FastAPI, router: Router, served: ServedBundle) -> None:
     digest = served.digest
     manifest = msgspec.json.decode(served.manifest.to_bytes())
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health", **openapi.HEALTH)
     async def health() -> Response:
         """Whether this process is alive; nothing else is asked."""
         return Response(b'{"status":"alive"}', media_type=JSON)
 
+    @app.head("/ready", include_in_schema=False)
     @app.get("/ready", **openapi.READY)
     async def ready() -> Response:
         """Whether a transaction sent now gets a whole answer: both lanes hold the bundle.

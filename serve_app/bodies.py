@@ -114,7 +114,7 @@ def media_type(headers: Headers, *accepted: str) -> str:
     """
     encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
     if encoding.strip().lower() != "identity":
-        raise _unsupported(f"content-encoding {encoding!r}", accepted)
+        raise _unsupported(f"content-encoding {encoding!r} (none is)", accepted)
     said = headers.get(b"content-type", b"application/json").decode("latin-1")
     if said == JSON:
         return _one_of(JSON, accepted, said)

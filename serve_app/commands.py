@@ -2,7 +2,6 @@
 
 import os
 import socket
-from collections.abc import Callable
 from contextlib import ExitStack
 from importlib import resources
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sentinel.console import note, progress
-from sentinel.errors import SentinelError, UsageError
+from sentinel.errors import BundleError, SentinelError, UsageError
 from serve_app.environment import as_shell, set_recommended
 from serve_app.exposure import check_exposure
 from serve_app.serve_config import CannotServe, Overlay, ServeConfig, read_config
@@ -19,6 +18,7 @@ from serve_app.signals import Signals
 
 if TYPE_CHECKING:
     from sentinel.bundle import Bundle
+    from serve_app.local_serve import LocalServe
 
 
 def register(app: typer.Typer) -> None:
@@ -146,7 +146,7 @@ def _run(file: Path, overlay: Overlay) -> None:
         while not signals.stop:
             signals.wait()
             if signals.take_reload():
-                _reload(file, overlay, serving.deploy)
+                _reload(file, overlay, serving)
         note("stopping: requests under way are answered first")
 
 
@@ -170,12 +170,17 @@ def _checked(file: Path, overlay: Overlay) -> "tuple[ServeConfig, Bundle]":
     return config.with_digest(opened.digest), opened
 
 
-def _reload(file: Path, overlay: Overlay, deploy: Callable[[ServeConfig], None]) -> None:
+def _reload(file: Path, overlay: Overlay, serving: "LocalServe") -> None:
     """Reads the config and the bundle again; what cannot be used changes nothing."""
     try:
         config, opened = _checked(file, overlay)
-        deploy(config)
+        serving.deploy(config)
+        serving.refuse(config.bundle.bundle, "")
+    except BundleError as error:
+        note(f"nothing changed: {error}")
+        serving.refuse(overlay.bundle or str(file), str(error))
     except SentinelError as error:
         note(f"nothing changed: {error}")
     else:
-        note(f"told to serve model version {opened.digest[:12]} ({opened.uri}); /ready says more")
+        note(f"told to serve model version {opened.digest[:12]} ({opened.uri})")
+        note(serving.outcome(opened.digest))

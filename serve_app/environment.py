@@ -11,7 +11,7 @@ from collections.abc import Mapping, MutableMapping
 
 from serve_app.serve_config import CannotServe
 
-_HAPROXY = f"/tmp/haproxy-serve-{os.getuid()}"
+HAPROXY_FOLDER = f"/tmp/haproxy-serve-{os.getuid()}"
 """A short path: sockets in it may have 108 characters with the node's id."""
 
 RECOMMENDED: Mapping[str, str] = {
@@ -24,7 +24,7 @@ RECOMMENDED: Mapping[str, str] = {
     "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, (os.cpu_count() or 1) // 2))),
     # Its default folder belongs to whoever used it first.
     **{
-        f"RAY_SERVE_HAPROXY_{name}": f"{_HAPROXY}{file}"
+        f"RAY_SERVE_HAPROXY_{name}": f"{HAPROXY_FOLDER}{file}"
         for name, file in {
             "CONFIG_FILE_LOC": "/haproxy.cfg",
             "SOCKET_PATH": "/admin.sock",
@@ -66,9 +66,11 @@ chosen where these are taken."""
 
 def set_recommended(environment: MutableMapping[str, str]) -> None:
     """Sets what is not set yet, with free ports and a folder for HAProxy that is this user's."""
-    os.makedirs(_HAPROXY, mode=0o700, exist_ok=True)
-    if os.stat(_HAPROXY, follow_symlinks=False).st_uid != os.getuid():
-        taken = f"{_HAPROXY} belongs to another user, who could read and change what HAProxy does"
+    os.makedirs(HAPROXY_FOLDER, mode=0o700, exist_ok=True)
+    if os.stat(HAPROXY_FOLDER, follow_symlinks=False).st_uid != os.getuid():
+        taken = (
+            f"{HAPROXY_FOLDER} belongs to another user, who could read and change what HAProxy does"
+        )
         raise CannotServe(f"{taken}; expected to be its owner")
     for name, value in RECOMMENDED.items():
         environment.setdefault(name, value)

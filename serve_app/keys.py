@@ -28,7 +28,7 @@ logger = logging.getLogger("ray.serve")
 Scope = Literal["score", "label", "read"]
 SCOPES: dict[Scope, str] = {
     "score": "/predict and /predict/batch",
-    "label": "/labels",
+    "label": "/labels (not in this release)",
     "read": "/model, /metrics, /docs and /",
 }
 """Each scope and what it opens. /health and /ready ask for no key."""
@@ -119,7 +119,15 @@ def add_key(path: Path, name: str, scopes: tuple[Scope, ...]) -> str:
     if any(key.name == name for key in keys):
         raise KeysError(f"{path}: there is a key {name} already")
     secret = secrets.token_urlsafe(32)
-    entry = ApiKey(name, hashlib.sha256(secret.encode()).hexdigest(), scopes)
+    made = {
+        "name": name,
+        "sha256": hashlib.sha256(secret.encode()).hexdigest(),
+        "scopes": scopes,
+    }
+    try:
+        entry = msgspec.convert(made, ApiKey)
+    except msgspec.ValidationError as error:
+        raise KeysError(f"{name!r} cannot be a key's name: {error}") from error
     content = msgspec.yaml.encode(msgspec.to_builtins(_File([*keys, entry])))
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:

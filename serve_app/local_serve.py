@@ -1,25 +1,40 @@
 """Ray and Serve on this machine, for as long as one command runs."""
 
+import asyncio
+import difflib
 import http.client
 import logging
 import os
+import shutil
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
 import ray
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from ray import serve
 from ray._private.services import find_gcs_addresses
 from ray.exceptions import RayError
 from ray.serve._private.api import serve_start
 from ray.serve.config import AutoscalingConfig
 from ray.serve.exceptions import RayServeException
-from ray.serve.schema import ApplicationStatus, ServeDeploySchema
+from ray.serve.schema import (
+    ApplicationStatus,
+    DeploymentSchema,
+    HTTPOptionsSchema,
+    LoggingConfig,
+    RayActorOptionsSchema,
+    ServeApplicationSchema,
+    ServeDeploySchema,
+)
 
 from sentinel.console import OnStep, note
+from serve_app.environment import HAPROXY_FOLDER
+from serve_app.own_processes import end_marked, mark_descendants, marked
 from serve_app.serve_config import CannotServe, ServeConfig
 from serve_app.signals import Signals
 
@@ -32,6 +47,12 @@ that is busy with other things."""
 
 DRAIN_SECONDS = 20.0
 """Longest wait, when stopping, for the answers to requests under way."""
+
+OUTCOME_SECONDS = 60.0
+"""Longest wait for a reload to take effect, before saying that it has not yet."""
+
+DELIVERY_SECONDS = 0.5
+"""Time for HAProxy to hand over the end of the last answers once the routers have given them."""
 
 _FAILED = (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY)
 
@@ -47,6 +68,9 @@ class LocalServe:
         """:raises CannotServe: Serve does not accept the config."""
         self._config = config
         self._signals = signals
+        self._started = False
+        self._thread = ThreadPoolExecutor(1, "ray")
+        self._loop = asyncio.new_event_loop()
         self._schema = _schema(config)
         self.logs = ""
         """The folder of Serve's logs."""
@@ -61,10 +85,13 @@ class LocalServe:
                 f"another Ray cluster runs on this machine ({', '.join(sorted(others))}), and two "
                 "would take each other's ports; expected none: stop it first"
             )
+        self._mark = mark_descendants()
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         try:
-            self.logs = _start_ray()
-            self._signals.take()  # back from Ray
+            self.logs = self._start_ray()
+            self._started = True
+            if self._signals.stop:
+                return self
             # What `serve run` does; the public way goes through Ray's dashboard.
             self._client = serve_start(
                 http_options=self._schema.http_options.model_dump(),
@@ -85,7 +112,8 @@ class LocalServe:
     ) -> None:
         """Answers what is under way, then stops everything; told twice, it does not wait."""
         try:
-            self._drain()
+            if hasattr(self, "_client") and self._gcs_is_alive():
+                self._drain()
         except KeyboardInterrupt:
             note("not waiting any longer")
         finally:
@@ -136,29 +164,95 @@ class LocalServe:
             return ", ".join(starting) or "the application"
         return None if _is_ready(self._config.host, self._config.port) else "the first answer"
 
+    def outcome(self, digest: str) -> str:
+        """Waits until the routers answer by this bundle, and says so, or why they do not."""
+        deadline = time.monotonic() + OUTCOME_SECONDS
+        while not self._signals.stop and time.monotonic() < deadline:
+            said = _get(self._config.host, self._config.port, "/ready")
+            if said.get("model_version") == digest:
+                return f"answers are by model version {digest[:12]}"
+            if refused := said.get("refused"):
+                return f"refused by {refused[0]['deployment']}: {refused[0]['reason']}"
+            self._signals.wait(0.2)
+        return "it is not served yet; /ready says what is missing"
+
+    def refuse(self, bundle: str, reason: str) -> None:
+        """Makes ``/ready``, ``/model`` and the metrics name a bundle that was not even deployed;
+        an empty ``reason`` takes that back."""
+        self._tell("refuse", bundle, reason)
+
     def _drain(self) -> None:
         """Before anything stops: a router whose lanes are gone could only answer by fallback."""
-        try:
-            router = serve.get_app_handle(self._config.application)
-            drained = router.broadcast("drain", DRAIN_SECONDS).results(timeout_s=DRAIN_SECONDS + 5)
-        except Exception as error:
-            # It never came up, or is gone: nothing is under way there. Whatever it was, the
-            # processes must still be ended.
-            logging.getLogger(__name__).debug("no drain: %s", error)
-            return
+        drained = self._tell("drain", DRAIN_SECONDS, patience=DRAIN_SECONDS + 5)
         if not all(drained):
             note(f"not every request under way was answered within {DRAIN_SECONDS:g} s")
+        time.sleep(DELIVERY_SECONDS)
+
+    def _tell(self, method: str, *arguments: Any, patience: float = 10) -> list[Any]:
+        """What every router answers to this call; nothing where there is none."""
+
+        async def ask() -> list[Any]:
+            # In an event loop, since in throughput mode a handle has none of its own.
+            router = serve.get_app_handle(self._config.application)
+            answers = router.broadcast(method, *arguments)
+            return await answers.results_async(timeout_s=patience, return_exceptions=True)
+
+        try:
+            return asyncio.run_coroutine_threadsafe(ask(), self._loop).result(patience + 5)
+        except Exception as error:
+            # The application never came up, or is gone. Whatever it was, what follows must go on.
+            logging.getLogger(__name__).warning("no router was told to %s: %s", method, error)
+            return []
+
+    def _gcs_is_alive(self) -> bool:
+        return any("gcs_server" in process.name() for process in marked(self._mark))
 
     def _stop(self) -> None:
+        if not self._started:
+            end_marked(self._mark)
+            self._thread.shutdown()
+            return
+        if not self._gcs_is_alive():
+            # Somebody ended Ray from outside (a signal to the whole process group). Its library
+            # would look for it for a minute and then abort this process, which HAProxy survives.
+            end_marked(self._mark)
+            note("Ray was ended from outside; what it left has been ended too")
+            os._exit(1)
         try:
-            # Ray prints to standard output that the controller, told to stop, has stopped.
+            # Ray prints that the controller, told to stop, has stopped, and warns of our handle.
+            logging.getLogger("ray.serve").setLevel(logging.ERROR)
             with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
                 serve.shutdown()  # type: ignore[no-untyped-call]
         finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
             ray.shutdown(wait_for_processes=True)
+            end_marked(self._mark)
+            self._thread.shutdown()
+            shutil.rmtree(HAPROXY_FOLDER, ignore_errors=True)
+
+    def _start_ray(self) -> str:
+        """Starts a Ray of our own, on free ports, and returns the folder of Serve's logs.
+
+        In a thread, which must live as long as Ray, whose processes are told to end with it. In the
+        main thread Ray would take SIGTERM for itself; its C++ part still does, once, and would
+        abort this process, so the signal is taken back again and again until Ray has started.
+        """
+        starting = self._thread.submit(_init_ray)
+        while not starting.done():
+            self._signals.take()
+            time.sleep(0.02)
+        self._signals.take()
+        logs = starting.result()
+        self._thread.submit(self._loop.run_forever)
+        return logs
 
 
 def _schema(config: ServeConfig) -> ServeDeploySchema:
+    """The config as Serve takes it.
+
+    :raises CannotServe: it does not, or would pass over a key in silence.
+    """
+    _check_keys(config.content, "", ServeDeploySchema)
     try:
         schema = ServeDeploySchema.model_validate(config.content)
         for application in schema.applications:
@@ -173,8 +267,32 @@ def _schema(config: ServeConfig) -> ServeDeploySchema:
     return schema
 
 
-def _start_ray() -> str:
-    """Starts a Ray of our own, on free ports, and returns the folder of Serve's logs."""
+_INSIDE: dict[str, type[BaseModel]] = {
+    "applications": ServeApplicationSchema,
+    "deployments": DeploymentSchema,
+    "autoscaling_config": AutoscalingConfig,
+    "http_options": HTTPOptionsSchema,
+    "logging_config": LoggingConfig,
+    "ray_actor_options": RayActorOptionsSchema,
+}
+"""The models of what stands under these keys."""
+
+
+def _check_keys(content: Mapping[str, Any], place: str, model: type[BaseModel]) -> None:
+    """:raises CannotServe: a key that Serve does not know, and would pass over."""
+    for key, value in content.items():
+        here = f"{place}.{key}".lstrip(".")
+        if key not in model.model_fields:
+            close = difflib.get_close_matches(key, model.model_fields, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise CannotServe(f"Serve refuses the config: {here}: unknown key{hint}")
+        if key in _INSIDE:
+            for inner in value if isinstance(value, list) else [value]:
+                if isinstance(inner, Mapping):
+                    _check_keys(inner, here, _INSIDE[key])
+
+
+def _init_ray() -> str:
     try:
         context: Any = ray.init(
             address="local",
@@ -200,12 +318,17 @@ def _reason(application: Any) -> str:
 
 
 def _is_ready(host: str, port: int) -> bool:
+    return _get(host, port, "/ready").get("status") == "ready"
+
+
+def _get(host: str, port: int, path: str) -> dict[str, Any]:
+    """The JSON object that stands there; empty where none can be had."""
     at = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     connection = http.client.HTTPConnection(at, port, timeout=5)
     try:
-        connection.request("GET", "/ready")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
+        connection.request("GET", path)
+        return msgspec.json.decode(connection.getresponse().read(), type=dict[str, Any])
+    except (OSError, http.client.HTTPException, msgspec.DecodeError):
+        return {}
     finally:
         connection.close()

@@ -20,7 +20,7 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from deployments.handle_lanes import HandleLanes
-from deployments.held_bundles import Held, HeldBundles
+from deployments.held_bundles import Held, HeldBundles, Refusal
 from deployments.lane_server import DEPLOYMENTS, LaneServer, LaneState
 from deployments.metrics import REPORT_SECONDS, every
 from sentinel.errors import BundleError
@@ -90,6 +90,7 @@ class FraudRouter:
         self._served: ServedBundle | None = None
         self._api: ASGIApp = FastAPI()
         self._next: ServedBundle | None = None
+        self._not_deployed: Refusal | None = None
         self._states: tuple[float, Mapping[str, list[LaneState]]] = (-STATES_AGE, {})
         self._asking = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
@@ -143,6 +144,11 @@ class FraudRouter:
         """Refuses new requests from now on; whether all under way were answered in time."""
         return await self._ingress.drain(patience)
 
+    async def refuse(self, bundle: str, reason: str) -> None:
+        """Names a bundle that whoever runs the service could not even deploy; without a reason,
+        there is none any more."""
+        self._not_deployed = Refusal(bundle, reason) if reason else None
+
     async def missing(self) -> dict[str, str]:
         """What keeps this router from whole answers, with the reason; empty when it is ready."""
         found = dict(self._lanes.out)
@@ -158,6 +164,8 @@ class FraudRouter:
     async def refused(self) -> Sequence[RefusedBundle]:
         """Who refused a bundle that should be served, and why; each named once."""
         found: dict[RefusedBundle, None] = {}
+        if (kept_out := self._not_deployed) is not None:
+            found[RefusedBundle("sentinel serve", kept_out.bundle, kept_out.reason)] = None
         if (own := self._bundles.refused) is not None:
             found[RefusedBundle(ROUTER, own.bundle, own.reason)] = None
         for lane, states in (await self._lane_states()).items():
@@ -204,7 +212,8 @@ class FraudRouter:
     def _tick(self) -> None:
         queue = self._flights.queue
         self._metrics.flush(queue.waiting_rows, queue.flying_rows, queue.age, self._bodies.held)
-        self._metrics.bundle.show(self.served.digest, self._bundles.refused)
+        refused = self._bundles.refused or self._not_deployed
+        self._metrics.bundle.show(self.served.digest, refused)
         if self._keys is not None:
             self._keys.refresh()
 

@@ -1,6 +1,7 @@
 """What ``sentinel serve`` shows once it answers."""
 
 import json
+import os
 import shlex
 import sys
 
@@ -32,7 +33,7 @@ def show_start_page(config: ServeConfig, bundle: Bundle, logs: str) -> None:
     page.add_row("lanes", ", ".join(f"{lane}: {size}" for lane, size in trees.items()))
     page.add_row("keys", config.args.api_keys or "none: whoever reaches it may ask")
     page.add_row("logs", logs)
-    page.add_row("reload", "send SIGHUP to this process: the bundle is read again, none is stopped")
+    page.add_row("reload", f"kill -HUP {os.getpid()}: config and bundle are read again")
     console.print(page, markup=False)
     body = shlex.quote(json.dumps(example(manifest.description), ensure_ascii=False))
     key = " -H 'authorization: Bearer KEY'" if config.args.api_keys else ""
