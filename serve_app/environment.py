@@ -37,8 +37,6 @@ RECOMMENDED: Mapping[str, str] = {
     # (it takes a fraction of one; the default, 30, is for load balancers elsewhere).
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "30",
-    # A replica that died is found by the next request, and one that is back within a second.
-    "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
     # /metrics is at most so many milliseconds and one second behind; the default is 10 s.
     "RAY_metrics_report_interval_ms": "1000",
     # Whoever reaches Ray's ports can run code as this user. They are on loopback, but loopback is

@@ -70,7 +70,6 @@ class LocalServe:
         self._signals = signals
         self._started = False
         self._thread = ThreadPoolExecutor(1, "ray")
-        self._loop = asyncio.new_event_loop()
         self._schema = _schema(config)
         self.logs = ""
         """The folder of Serve's logs."""
@@ -243,6 +242,7 @@ class LocalServe:
             time.sleep(0.02)
         self._signals.take()
         logs = starting.result()
+        self._loop = asyncio.new_event_loop()
         self._thread.submit(self._loop.run_forever)
         return logs
 

@@ -12,12 +12,16 @@ from deployments import lane_server
 from serve_app import serve_config
 from serve_app.app import build
 from serve_app.args import AppArgs, RouterSettings
+from serve_app.local_serve import LocalServe
 from serve_app.router import ROUTER
 from serve_app.serve_config import IMPORT_PATH, CannotServe, Overlay, read_config
+from serve_app.signals import Signals
 
 CONFIG = Path(__file__).parents[2] / "serve_app" / "config.yaml"
 DOCS = Path(__file__).parents[2] / "docs" / "serving.md"
 DIGEST = "0" * 64
+APPLICATION = ("applications", 0)
+XGBOOST = (*APPLICATION, "deployments", 1)
 
 
 @pytest.fixture
@@ -222,3 +226,34 @@ def test_a_config_that_cannot_be_used_is_one_line(
     with pytest.raises(CannotServe, match=complaint) as refused:
         read_config(written(tmp_path, text))
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "hint"),
+    [
+        ((), "http_option", "http_options"),
+        (("http_options",), "hosts", "host"),
+        (("applications", 0), "arg", "args"),
+        (("applications", 0, "deployments", 1), "max_ongoing_request", "max_ongoing_requests"),
+        (
+            ("applications", 0, "deployments", 1, "autoscaling_config"),
+            "min_replica",
+            "min_replicas",
+        ),
+        (("applications", 0, "deployments", 1, "ray_actor_options"), "num_cpu", "num_cpus"),
+    ],
+)
+def test_a_key_that_serve_would_pass_over_in_silence_is_refused(
+    tmp_path: Path, config: dict[str, Any], path: tuple[Any, ...], key: str, hint: str
+) -> None:
+    place: Any = config
+    for step in path:
+        place = place[step]
+    place[key] = 1
+    read = read_config(written(tmp_path, yaml.safe_dump(config)))
+    with pytest.raises(CannotServe, match=f"{key}: unknown key; did you mean {hint}"):
+        LocalServe(read, Signals())
+
+
+def test_the_shipped_config_has_no_such_key() -> None:
+    LocalServe(read_config(CONFIG), Signals())

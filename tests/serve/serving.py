@@ -74,10 +74,11 @@ class Served:
             family |= more
         return family
 
-    def stop(self, number: signal.Signals) -> set[int]:
-        """Sends the signal, waits for the end, and returns what is still running of the family."""
+    def stop(self, number: signal.Signals | None) -> set[int]:
+        """Sends the signal, if any, waits for the end; returns what of the family still runs."""
         family = self.family()
-        self.process.send_signal(number)
+        if number is not None:
+            self.process.send_signal(number)
         self.process.wait(STOP_SECONDS)
         deadline = time.monotonic() + 10
         while left := {pid for pid, _, _ in _processes() if pid in family}:

@@ -20,10 +20,9 @@ import yaml
 
 from sentinel.bundle import open_bundle, write_bundle
 from serve_app.keys import add_key
-from serve_app.predict import INLINE_BYTES
 from tests.serve.conftest import write_pair_config
 from tests.serve.load import Load, Told, ask_all, kind, row_of, under_load
-from tests.serve.serving import Row, Served, assert_same_answer, environment, offline
+from tests.serve.serving import Served, assert_same_answer, environment, offline
 
 Say = Callable[[str, Load], None]
 
@@ -297,12 +296,41 @@ def test_a_broken_bundle_is_refused_by_the_command_before_serve_hears_of_it(
 ) -> None:
     write_pair_config(pair_folder, str(tmp_path / "nothing"))
     pair.process.send_signal(signal.SIGHUP)
+    (said,) = wait_until_refused(pair, 1)
+    assert said["deployment"] == "sentinel serve"
+    assert "there is no bundle" in said["reason"]
+    assert "nothing changed" in pair.log.read_text()
+    digest = open_bundle(pair.bundle).digest
+    assert pair.predict(row_of(1))["model_version"] == digest
+    write_pair_config(pair_folder, pair.bundle)
+    pair.process.send_signal(signal.SIGHUP)
+    wait_until_refused(pair, 0)
+
+
+@pytest.mark.parametrize("change", ["keys", "args", "unknown key"])
+def test_a_reload_that_would_be_a_restart_or_a_failure_changes_nothing(
+    pair: Served, pair_folder: Path, change: str
+) -> None:
+    file = write_pair_config(pair_folder, pair.bundle)
+    config = yaml.safe_load(file.read_text())
+    application = config["applications"][0]
+    if change == "keys":
+        (pair_folder / "keys.yaml").rename(pair_folder / "away.yaml")
+    elif change == "args":
+        application["args"] = {"router": {"flights": 3}}
+    else:
+        application["deployments"][1]["max_ongoing_request"] = 3
+    file.write_text(yaml.safe_dump(config))
+    told = pair.log.read_text().count("nothing changed")
+    pair.process.send_signal(signal.SIGHUP)
     deadline = time.monotonic() + 30
-    while "nothing changed" not in pair.log.read_text():
+    while pair.log.read_text().count("nothing changed") == told:
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    assert refused(pair) == []
-    assert pair.predict(row_of(1))["model_version"] == open_bundle(pair.bundle).digest
+    if change == "keys":
+        (pair_folder / "away.yaml").rename(pair_folder / "keys.yaml")
+    write_pair_config(pair_folder, pair.bundle)
+    assert pair.predict(row_of(1))["degraded"] is False
 
 
 def test_keys_are_asked_for_and_a_new_one_opens_within_seconds(
@@ -326,28 +354,34 @@ def test_keys_are_asked_for_and_a_new_one_opens_within_seconds(
 
 def test_stopped_it_answers_what_is_under_way_and_leaves_nothing(pair: Served) -> None:
     """By SIGINT, which was ignored when it was started."""
-    rows = [dict(row_of(n, "last")) for n in range(20_000)]
-    answers: dict[str, httpx.Response] = {}
+    rows = [dict(row_of(n, "last")) for n in range(60_000)]
+    answers: dict[str, tuple[float, httpx.Response]] = {}
 
-    def ask(name: str, path: str, content: Any) -> None:
-        with httpx.Client(
-            base_url=pair.url, headers=pair.client.headers, timeout=120, trust_env=False
-        ) as client:
-            answers[name] = client.post(path, json=content)
+    def ask(name: str) -> None:
+        headers = pair.client.headers
+        with httpx.Client(base_url=pair.url, headers=headers, timeout=120, trust_env=False) as own:
+            answer = own.post("/predict/batch", json=rows)
+            answers[name] = (time.monotonic(), answer)
 
-    threads = [threading.Thread(target=ask, args=("batch", "/predict/batch", rows))]
-    long: Row = {**row_of(0, "long"), "note": "x" * INLINE_BYTES}
-    threads += [threading.Thread(target=ask, args=(f"{n}", "/predict", long)) for n in range(4)]
+    threads = [threading.Thread(target=ask, args=(name,)) for name in "abcd"]
     for thread in threads:
         thread.start()
-    time.sleep(0.7)  # sent, and being worked on
-    left = pair.stop(signal.SIGINT)
+    time.sleep(1.5)  # sent, and being worked on
+    told = time.monotonic()
+    pair.process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    late = pair.client.post("/predict", json=dict(row_of(1, "late")))
+    assert (late.status_code, late.json()["type"].rsplit(":", 1)[1]) == (503, "stopping")
+    assert late.headers["retry-after"]
+    left = pair.stop(None)
     for thread in threads:
         thread.join(120)
-    said = {name: answer.status_code for name, answer in answers.items()}
-    assert said == dict.fromkeys(["batch", "0", "1", "2", "3"], 200)
-    results = answers["batch"].json()["results"]
-    assert [one["transaction_id"] for one in results] == [row["transaction_id"] for row in rows]
-    assert not any(one["degraded"] for one in results)
+    assert max(at for at, _ in answers.values()) > told, "some were under way"
+    for _, answer in answers.values():
+        assert answer.status_code == 200
+        results = answer.json()["results"]
+        assert [one["transaction_id"] for one in results] == [r["transaction_id"] for r in rows]
+        assert not any(one["degraded"] for one in results)
+    assert len(answers) == len(threads)
     assert pair.process.returncode == 0, pair.log.read_text()
     assert not left, "processes were left behind"

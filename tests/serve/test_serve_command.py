@@ -175,7 +175,7 @@ def test_a_file_that_is_not_of_keys_is_one_line_and_exit_code_1(
     transactions_bundle: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "keys.yaml"
-    file.write_text("keys: []")
+    file.write_text("keys: nonsense")
     result = serve("--bundle", transactions_bundle, "--api-keys", str(file), cwd=tmp_path)
     assert result.returncode == 1
     (line,) = lines(result.stderr)
