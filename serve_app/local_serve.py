@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import redirect_stdout
 from types import TracebackType
 from typing import Any, Self
@@ -111,7 +111,7 @@ class LocalServe:
     ) -> None:
         """Answers what is under way, then stops everything; told twice, it does not wait."""
         try:
-            if hasattr(self, "_client") and self._gcs_is_alive():
+            if hasattr(self, "_client") and self._ray_is_alive():
                 self._drain()
         except KeyboardInterrupt:
             note("not waiting any longer")
@@ -197,21 +197,27 @@ class LocalServe:
             return await answers.results_async(timeout_s=patience, return_exceptions=True)
 
         try:
-            return asyncio.run_coroutine_threadsafe(ask(), self._loop).result(patience + 5)
+            answering = asyncio.run_coroutine_threadsafe(ask(), self._loop)
+            while self._ray_is_alive():  # without it a call waits for a minute
+                done, _ = wait([answering], timeout=0.5)
+                if done:
+                    return answering.result()
+            return []
         except Exception as error:
             # The application never came up, or is gone. Whatever it was, what follows must go on.
             logging.getLogger(__name__).warning("no router was told to %s: %s", method, error)
             return []
 
-    def _gcs_is_alive(self) -> bool:
-        return any("gcs_server" in process.name() for process in marked(self._mark))
+    def _ray_is_alive(self) -> bool:
+        names = {process.name() for process in marked(self._mark)}
+        return names >= {"gcs_server", "raylet"}
 
     def _stop(self) -> None:
         if not self._started:
             end_marked(self._mark)
             self._thread.shutdown()
             return
-        if not self._gcs_is_alive():
+        if not self._ray_is_alive():
             # Somebody ended Ray from outside (a signal to the whole process group). Its library
             # would look for it for a minute and then abort this process, which HAProxy survives.
             end_marked(self._mark)
