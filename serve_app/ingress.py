@@ -2,7 +2,7 @@
 
 The predict routes are asked thousands of times a second, and a request through FastAPI costs
 several times what scoring it does, so this answers them itself. The OpenAPI document describes
-them all the same (``openapi.PREDICT``).
+them all the same (``openapi.PREDICT_PATHS``).
 """
 
 import asyncio

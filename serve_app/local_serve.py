@@ -42,8 +42,8 @@ OBJECT_STORE_BYTES = 256 * 2**20
 """Ray would reserve 30% of the memory; the largest batch has some 30 MiB of features."""
 
 START_SECONDS = 120.0
-"""Longest wait for readiness. An idle machine with two cores needs about 15 s; this allows for one
-that is busy with other things."""
+"""Longest wait for readiness. Far above what a small machine needs; this allows for one that is
+busy with other things."""
 
 DRAIN_SECONDS = 20.0
 """Longest wait, when stopping, for the answers to requests under way."""
@@ -183,7 +183,7 @@ class LocalServe:
     def _drain(self) -> None:
         """Before anything stops: a router whose lanes are gone could only answer by fallback."""
         drained = self._tell("drain", DRAIN_SECONDS, patience=DRAIN_SECONDS + 5)
-        if not all(drained):
+        if not all(answer is True for answer in drained):  # a router may have failed instead
             note(f"not every request under way was answered within {DRAIN_SECONDS:g} s")
         time.sleep(DELIVERY_SECONDS)
 

@@ -151,15 +151,7 @@ class FraudRouter:
 
     async def missing(self) -> dict[str, str]:
         """What keeps this router from whole answers, with the reason; empty when it is ready."""
-        found = dict(self._lanes.out)
-        for lane, states in (await self._lane_states()).items():
-            lacking = [state for state in states if self.served.digest not in state.digests]
-            if not states:
-                found[lane] = "no replica of it answers"
-            elif lacking:
-                held = f"{len(lacking)} of {len(states)} replicas"
-                found[lane] = f"{held} do not hold bundle {self.served.digest}"
-        return found
+        return {**self._lanes.out, **_lacking(await self._lane_states(), self.served.digest)}
 
     async def refused(self) -> Sequence[RefusedBundle]:
         """Who refused a bundle that should be served, and why; each named once."""
@@ -200,11 +192,7 @@ class FraudRouter:
                 continue
             try:
                 lanes = await self._lanes.states(LANE_PATIENCE)
-                ready = all(
-                    states and all(following.digest in state.digests for state in states)
-                    for states in lanes.values()
-                )
-                if ready and following is self._next:
+                if not _lacking(lanes, following.digest) and following is self._next:
                     self._move_to(following)
             except Exception:
                 logger.exception("could not move to bundle %s; tried again", following.digest)
@@ -216,6 +204,19 @@ class FraudRouter:
         self._metrics.bundle.show(self.served.digest, refused)
         if self._keys is not None:
             self._keys.refresh()
+
+
+def _lacking(lanes: Mapping[str, list[LaneState]], digest: str) -> dict[str, str]:
+    """Why each lane that cannot score with this bundle cannot; empty when every replica can."""
+    found = {}
+    for lane, states in lanes.items():
+        lacking = [state for state in states if digest not in state.digests]
+        if not states:
+            found[lane] = "no replica of it answers"
+        elif lacking:
+            held = f"{len(lacking)} of {len(states)} replicas"
+            found[lane] = f"{held} do not hold bundle {digest}"
+    return found
 
 
 def _http_host() -> str:
