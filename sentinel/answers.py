@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sentinel.dataset import Policy
-from sentinel.decision import APPROVE, DECISIONS
+from sentinel.decision import DECISIONS
 from sentinel.errors import FieldError
 from sentinel.parsing import Parsed
 from sentinel.scoring import Decisions
@@ -42,62 +41,36 @@ class BatchAnswer(msgspec.Struct, frozen=True):
     errors: list[FieldError]
 
 
-def answers(decisions: Decisions, policy: Policy) -> list[Answer]:
+def answers(decisions: Decisions) -> list[Answer]:
     """One answer a row."""
-    version = decisions.model_version
     return [
         Answer(name, DECISIONS[code], probability, anomaly, novelty, why, version, degraded)
-        for name, code, probability, anomaly, novelty, why, degraded in zip(
+        for name, code, probability, anomaly, novelty, why, version, degraded in zip(
             decisions.ids.to_pylist(),
             decisions.decision.tolist(),
             _list(decisions.fraud_probability),
             _list(decisions.anomaly_score),
             _list(decisions.novelty_p),
-            reasons(decisions, policy),
+            decisions.reasons.tolist(),
+            decisions.model_version.tolist(),
             decisions.degraded.tolist(),
             strict=True,
         )
     ]
 
 
-def reasons(decisions: Decisions, policy: Policy) -> list[tuple[str, ...]]:
-    """Why each row is reviewed or blocked; nothing for an approval.
-
-    They name what the decision rests on, by the policy's own rule.
-    """
-    found: list[tuple[str, ...]] = [()] * len(decisions)
-    probability, novelty = decisions.fraud_probability, decisions.novelty_p
-    for row in np.flatnonzero(decisions.decision != APPROVE):
-        why = []
-        if np.isnan(probability[row]):
-            why.append(f"no fraud probability could be had; the policy says {policy.fallback}")
-        else:
-            why.append(f"fraud probability {probability[row]:.3g}")
-        if novelty[row] < policy.novelty_review_below:  # which NaN, a missing lane, never is
-            why.append(
-                f"unlike recent legitimate transactions: novelty p-value {novelty[row]:.2g}, "
-                f"below {policy.novelty_review_below:g}"
-            )
-        found[row] = tuple(why)
-    return found
-
-
-def each_json(decisions: Decisions, policy: Policy) -> list[bytes]:
+def each_json(decisions: Decisions) -> list[bytes]:
     """The answer to each row by itself, for as many callers that each sent one transaction."""
-    return list(map(_ENCODER.encode, answers(decisions, policy)))
+    return list(map(_ENCODER.encode, answers(decisions)))
 
 
-def many_json(decisions: Decisions, policy: Policy, parsed: Parsed) -> bytes:
+def many_json(decisions: Decisions, parsed: Parsed) -> bytes:
     """The answer to a list: the good rows in order, and an error for each bad one."""
-    return msgspec.json.encode(BatchAnswer(answers(decisions, policy), parsed.first_errors()))
+    return msgspec.json.encode(BatchAnswer(answers(decisions), parsed.first_errors()))
 
 
-def columns(decisions: Decisions, policy: Policy) -> dict[str, pa.Array]:
+def columns(decisions: Decisions) -> dict[str, pa.Array]:
     """The answer's fields as Arrow columns, a row a decision."""
-    size = len(decisions)
-    version = pa.DictionaryArray.from_arrays(
-        pa.array(np.zeros(size, np.int32)), pa.array([decisions.model_version])
-    )
     return {
         "transaction_id": decisions.ids,
         "decision": pa.DictionaryArray.from_arrays(
@@ -106,17 +79,15 @@ def columns(decisions: Decisions, policy: Policy) -> dict[str, pa.Array]:
         "fraud_probability": _column(decisions.fraud_probability),
         "anomaly_score": _column(decisions.anomaly_score),
         "novelty_p": _column(decisions.novelty_p),
-        "reasons": pa.array(
-            [list(why) for why in reasons(decisions, policy)], pa.list_(pa.string())
-        ),
-        "model_version": version,
+        "reasons": pa.array([list(why) for why in decisions.reasons], pa.list_(pa.string())),
+        "model_version": pa.array(decisions.model_version, pa.string()).dictionary_encode(),
         "degraded": pa.array(decisions.degraded),
     }
 
 
-def many_arrow(decisions: Decisions, policy: Policy, parsed: Parsed) -> bytes:
+def many_arrow(decisions: Decisions, parsed: Parsed) -> bytes:
     """An Arrow IPC stream with a row per input row; a bad row has only its ``error``."""
-    table = pa.table(columns(decisions, policy))
+    table = pa.table(columns(decisions))
     errors: list[str | None] = [None] * parsed.count
     if parsed.errors:
         places = np.full(parsed.count, -1)

@@ -12,12 +12,24 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from sentinel.errors import DescriptionError
+from sentinel.feature_specs import (
+    KIND,
+    RANKED,
+    Behaviour,
+    BehaviourFeature,
+    ClockFeature,
+    FeatureSpec,
+    LogFeature,
+    Strict,
+    Unusual,
+    feature_names,
+)
 
 ROW_ORDER = "row_order"
 """``time:`` of a table that has no time column but whose rows stand in time order."""
@@ -26,13 +38,7 @@ FieldType = Literal["string", "timestamp", "number", "integer", "boolean", "cate
 NUMERIC_TYPES = frozenset({"number", "integer", "boolean", "category"})
 
 
-class _Strict(BaseModel):
-    """Frozen, and an unknown key is an error (see ``_explain`` for the suggestion)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FieldSpec(_Strict):
+class FieldSpec(Strict):
     """One field of a transaction: what a request or a table row must hold under this name."""
 
     type: FieldType = Field(description="what a value must be")
@@ -71,49 +77,14 @@ class FieldSpec(_Strict):
         return self
 
 
-class PassFeature(_Strict):
-    """The field itself; a category as the position of its value in ``values``."""
-
-    kind: Literal["pass"] = "pass"
-    of: str
-
-
-class LogFeature(_Strict):
-    """Natural logarithm of 1 + the field, which must have ``minimum: 0`` or more."""
-
-    kind: Literal["log"]
-    of: str
-
-
-class ClockFeature(_Strict):
-    """From the transaction's time in UTC: hour 0..23; weekday 0 (Monday)..6; weekend 1 on
-    Saturday and Sunday; night 1 where the hour is 6 or less (the handbook's definition)."""
-
-    kind: Literal["hour", "weekday", "weekend", "night"]
-
-
-def _feature_shorthand(value: Any) -> Any:
-    """``- amount`` passes a field through; ``- hour`` alone is a clock feature."""
-    if isinstance(value, str):
-        clock = value in ("hour", "weekday", "weekend", "night")
-        return {"kind": value} if clock else {"kind": "pass", "of": value}
-    return {"kind": "pass", **value} if isinstance(value, dict) else value
-
-
-FeatureSpec = Annotated[
-    Annotated[PassFeature | LogFeature | ClockFeature, Field(discriminator="kind")],
-    BeforeValidator(_feature_shorthand),
-]
-
-
-class AmountCost(_Strict):
+class AmountCost(Strict):
     """A cost that grows with the amount: ``fixed + per_amount * amount``, in the amount's unit."""
 
     fixed: float = Field(ge=0, allow_inf_nan=False)
     per_amount: float = Field(ge=0, allow_inf_nan=False)
 
 
-class Policy(_Strict):
+class Policy(Strict):
     """What mistakes cost, so that a decision is the cheapest one in expectation.
 
     The defaults for blocks and misses are scikit-learn's published cost-sensitive example on the
@@ -138,7 +109,7 @@ class Policy(_Strict):
     )
 
 
-class DatasetDescription(_Strict):
+class DatasetDescription(Strict):
     """A whole description. Field order is the order of columns and of reported errors."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")
@@ -150,6 +121,7 @@ class DatasetDescription(_Strict):
     entities: tuple[str, ...] = ()
     fields: dict[str, FieldSpec]
     features: tuple[FeatureSpec, ...] = Field(min_length=1)
+    behaviour: Behaviour = Behaviour()
     policy: Policy = Policy()
 
     @model_validator(mode="after")
@@ -203,6 +175,9 @@ class DatasetDescription(_Strict):
                 if self.time == ROW_ORDER:
                     raise ValueError(f"features.{at}: '{feature.kind}' needs a time field")
                 continue
+            if isinstance(feature, BehaviourFeature):
+                self._check_behaviour(at, feature)
+                continue
             spec = self.fields.get(feature.of)
             if spec is None:
                 raise ValueError(f"features.{at}: {_unknown(feature.of, self.fields)}")
@@ -211,10 +186,43 @@ class DatasetDescription(_Strict):
             floor = -1 if spec.minimum is None else spec.minimum
             if isinstance(feature, LogFeature) and floor < 0:
                 raise ValueError(f"features.{at}: the logarithm of '{feature.of}' needs minimum: 0")
-        names = [feature_name(feature) for feature in self.features]
+        names = [name for feature in self.features for name in feature_names(feature)]
         for name, count in Counter(names).items():
             if count > 1:
                 raise ValueError(f"features: '{name}' is listed twice")
+        self._check_profiles()
+
+    def _check_behaviour(self, at: int, feature: BehaviourFeature) -> None:
+        place = f"features.{at}"
+        if self.time == ROW_ORDER:
+            raise ValueError(f"{place}: '{feature.kind}' needs a time field")
+        for key, entity in (("by", feature.by), ("at", feature.at)):
+            if entity is not None and entity not in self.entities:
+                raise ValueError(f"{place}: {key}: {_no_entity(entity, self.entities)}")
+        if feature.at == feature.by:
+            raise ValueError(f"{place}: at: '{feature.at}' is the entity itself")
+
+    def _check_profiles(self) -> None:
+        """What one entity's profile is asked for must go together."""
+        found = [feature for feature in self.features if isinstance(feature, BehaviourFeature)]
+        unusual = self.behaviour.unusual
+        if unusual is not None and unusual.by not in self.entities:
+            raise ValueError(f"behaviour.unusual.by: {_no_entity(unusual.by, self.entities)}")
+        if unusual is not None and not found:
+            raise ValueError("behaviour.unusual: no feature of this description has a profile")
+        for entity in self.entities:
+            mine = [feature for feature in found if feature.by == entity]
+            ranked = {over for f in mine if f.kind in RANKED for over in f.over}
+            if len(ranked) > 1:
+                kinds = ", ".join(sorted(RANKED))
+                raise ValueError(
+                    f"features: those of {entity} that sort amounts ({kinds}) must share one "
+                    f"window; they have {', '.join(sorted(ranked))}"
+                )
+            if len({f.at for f in mine if f.at is not None}) > 1:
+                raise ValueError(f"features: first_at of {entity} can look for one entity alone")
+        if unusual is None and any(f.kind.startswith("unusual") for f in found):
+            raise ValueError("behaviour.unusual: a feature asks for it, and it is not said")
 
     @cached_property
     def inputs(self) -> dict[str, FieldSpec]:
@@ -225,13 +233,6 @@ class DatasetDescription(_Strict):
     def numbers(self) -> dict[str, FieldSpec]:
         """The fields that become columns of numbers, in order."""
         return {n: s for n, s in self.inputs.items() if s.type in NUMERIC_TYPES}
-
-
-def feature_name(feature: FeatureSpec) -> str:
-    """The column name of a feature in the manifest, the model card and explanations."""
-    if isinstance(feature, ClockFeature):
-        return feature.kind
-    return feature.of if isinstance(feature, PassFeature) else f"{feature.kind}_{feature.of}"
 
 
 def load_description(name_or_file: str) -> DatasetDescription:
@@ -297,6 +298,10 @@ def _unknown(name: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
     return f"there is no field '{name}'{hint}"
 
 
+def _no_entity(name: str, entities: tuple[str, ...]) -> str:
+    return f"there is no entity '{name}'; known: {', '.join(entities) or 'none'}"
+
+
 def _explain(error: ValidationError) -> str:
     """The first error as ``path: problem``; an unknown key with the closest known one."""
     # A misspelt key is also a missing one: name what the user wrote, not what is not there.
@@ -323,5 +328,7 @@ def _models_at(steps: list[str]) -> tuple[type[BaseModel], ...]:
     if steps[0] == "fields":
         return (FieldSpec,)
     if steps[0] == "features":
-        return (PassFeature, LogFeature, ClockFeature)
+        return (KIND[steps[2]],) if len(steps) > 3 and steps[2] in KIND else tuple(KIND.values())
+    if steps[0] == "behaviour":
+        return (Behaviour,) if len(steps) == 2 else (Unusual,)
     return (Policy,) if len(steps) == 2 else (AmountCost,)

@@ -43,6 +43,34 @@ def decide(
     return decision
 
 
+def reasons(
+    policy: Policy,
+    decision: NDArray[np.int8],
+    probability: NDArray[np.float64],
+    novelty_p: NDArray[np.float64],
+) -> NDArray[np.object_]:
+    """(n,) tuples of why each row is reviewed or blocked; empty for an approval.
+
+    They name what the decision rests on, by the policy's own rule. ``probability`` and
+    ``novelty_p`` are NaN where that lane was missing.
+    """
+    found = np.empty(len(decision), np.object_)
+    found.fill(())
+    for row in np.flatnonzero(decision != APPROVE):
+        why = []
+        if np.isnan(probability[row]):
+            why.append(f"no fraud probability could be had; the policy says {policy.fallback}")
+        else:
+            why.append(f"fraud probability {probability[row]:.3g}")
+        if novelty_p[row] < policy.novelty_review_below:  # which NaN, a missing lane, never is
+            why.append(
+                f"unlike recent legitimate transactions: novelty p-value {novelty_p[row]:.2g}, "
+                f"below {policy.novelty_review_below:g}"
+            )
+        found[row] = tuple(why)
+    return found
+
+
 def expected_costs(
     policy: Policy, amount: NDArray[np.float64], probability: NDArray[np.float64]
 ) -> NDArray[np.float64]:

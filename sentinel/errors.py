@@ -78,6 +78,22 @@ class UnknownBundle(SentinelError):
         return f"{self.who} holds bundle {self.held}, not {self.wanted}"
 
 
+class IdentityConflict(SentinelError):
+    """A transaction whose id was used with other fields within the idempotency window (HTTP 409).
+
+    ``field`` is the name of the id, ``value`` the id, ``expected`` what would have been accepted.
+    """
+
+    expected = "an id not used with other fields; the first transaction of this id was different"
+
+    def __init__(self, field: str, value: str) -> None:
+        super().__init__(field, value)
+        self.field, self.value = field, value
+
+    def __str__(self) -> str:
+        return f"{self.field} is {self.value!r}, expected {self.expected}"
+
+
 class Overloaded(SentinelError):
     """More work came than is let wait; the same request may be sent again (HTTP 503).
 

@@ -1,18 +1,24 @@
-"""Transactions to model inputs: the one feature function, whoever calls.
+"""Transactions to features: the one feature function, whoever calls.
 
 Training passes a million rows, a request one; both come through ``FeatureSet``, so the features a
-model was trained on are the features it sees. A set is made of sources, each of which fills its
-own columns. ``StatelessFeatures`` needs the row alone; behaviour (what a customer usually does)
-enters as a second source beside it.
+model was trained on are the features it sees. Some need the row alone; the others come from
+profiles (``sentinel.profiles``), wherever those are kept, and are put in their places here.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.dataset import ClockFeature, DatasetDescription, FeatureSpec, LogFeature, feature_name
+from sentinel.dataset import DatasetDescription
+from sentinel.feature_specs import (
+    BehaviourFeature,
+    ClockFeature,
+    LogFeature,
+    PassFeature,
+    feature_names,
+)
+from sentinel.profile_plan import ProfilePlan, profile_plan
 from sentinel.transactions import Transactions
 
 _HOUR = 3_600_000_000
@@ -22,69 +28,58 @@ _THURSDAY = 3
 _LARGEST = np.finfo(np.float32).max
 
 
-class FeatureSource(Protocol):
-    """Some columns of a feature matrix."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of its columns."""
-
-    def fill(self, transactions: Transactions, out: NDArray[np.float32]) -> None:
-        """Writes its features of these n rows into ``out`` (n, len(names))."""
-
-
 class FeatureSet:
-    """The features of a bundle, in the order the models know them."""
-
-    def __init__(self, sources: Sequence[FeatureSource]) -> None:
-        self._sources = tuple(sources)
-        self.names = tuple(name for source in sources for name in source.names)
-
-    def __call__(self, transactions: Transactions) -> NDArray[np.float32]:
-        """(n, f) float32, C-contiguous; NaN where an optional field is missing, never infinite."""
-        features = np.empty((len(transactions), len(self.names)), dtype=np.float32)
-        start = 0
-        for source in self._sources:
-            stop = start + len(source.names)
-            source.fill(transactions, features[:, start:stop])
-            start = stop
-        return features
-
-
-class StatelessFeatures:
-    """Features of the row alone: the fields themselves, logarithms, and the clock in UTC."""
+    """The features of one description, in the order the models know them."""
 
     def __init__(self, description: DatasetDescription) -> None:
-        self.names = tuple(feature_name(feature) for feature in description.features)
+        self.names = tuple(n for spec in description.features for n in feature_names(spec))
+        self.plan: ProfilePlan | None = profile_plan(description)
+        """What profiles must be kept for them; ``None`` where every feature needs the row alone."""
         positions = {name: at for at, name in enumerate(description.numbers)}
         # Fields passed through are copied in one assignment; a column at a time would cost a
         # request with 29 of them more than the models do.
         self._passed_to: list[int] = []
         self._passed_from: list[int] = []
         self._derived: list[tuple[int, Callable[[Transactions], NDArray[np.floating]]]] = []
-        for at, feature in enumerate(description.features):
-            if isinstance(feature, ClockFeature | LogFeature):
-                self._derived.append((at, _derivation(feature, positions)))
-            else:
+        at = 0
+        for spec in description.features:
+            if isinstance(spec, PassFeature):
                 self._passed_to.append(at)
-                self._passed_from.append(positions[feature.of])
+                self._passed_from.append(positions[spec.of])
+            elif not isinstance(spec, BehaviourFeature):
+                self._derived.append((at, _derivation(spec, positions)))
+            at += len(feature_names(spec))
 
-    def fill(self, transactions: Transactions, out: NDArray[np.float32]) -> None:
+    def __call__(
+        self, transactions: Transactions, behaviour: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """(n, f) float32, C-contiguous; NaN where an optional field is missing or an entity has no
+        past to compare with, never infinite.
+
+        ``behaviour`` (n, b): what profiles say of these rows (``Profiles.advance``); every
+        description that has a ``plan`` needs it.
+        """
+        features = np.empty((len(transactions), len(self.names)), dtype=np.float32)
         if self._passed_to:
             numbers = transactions.numbers[:, self._passed_from]
             # float32 ends at 3.4e38: a larger number keeps its sign and stays finite.
-            out[:, self._passed_to] = np.clip(numbers, -_LARGEST, _LARGEST)
+            features[:, self._passed_to] = np.clip(numbers, -_LARGEST, _LARGEST)
         for at, derive in self._derived:
-            out[:, at] = derive(transactions)
+            features[:, at] = derive(transactions)
+        if self.plan is not None:
+            if behaviour is None:
+                raise ValueError("these features need what profiles say of the rows")
+            features[:, self.plan.columns] = behaviour
+        return features
 
 
 def feature_set(description: DatasetDescription) -> FeatureSet:
     """The features this description asks for."""
-    return FeatureSet([StatelessFeatures(description)])
+    return FeatureSet(description)
 
 
 def _derivation(
-    feature: FeatureSpec, positions: dict[str, int]
+    feature: LogFeature | ClockFeature, positions: dict[str, int]
 ) -> Callable[[Transactions], NDArray[np.floating]]:
     if isinstance(feature, LogFeature):
         column = positions[feature.of]

@@ -149,7 +149,10 @@ class _TableReader:
         values = _numpy(pc.fill_null(column.cast(pa.int64()), 0))
         per_second = _UNITS_PER_SECOND[column.type.unit]
         if per_second > 1_000_000:
-            result = values // (per_second // 1_000_000)
+            # Half a microsecond counts as one, as in RFC 3339 strings: the same row must not
+            # become another for having come as Arrow.
+            parts = per_second // 1_000_000
+            result = values // parts + (values % parts >= parts // 2)
             known = np.ones(self._rows, dtype=bool)
         else:
             factor = 1_000_000 // per_second
@@ -293,6 +296,8 @@ def _fits(rule: FieldRule, kind: pa.DataType) -> bool:
 def _as_float(column: pa.Array) -> pa.Array:
     if types.is_boolean(column.type):
         column = column.cast(pa.int8())
+    if types.is_decimal(column.type):
+        column = column.cast(pa.string())  # Arrow itself would not find the nearest float64
     # An integer beyond 2**53 is rounded, as the same digits in JSON are.
     return column.cast(pa.float64(), safe=False)
 

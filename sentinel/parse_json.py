@@ -86,8 +86,12 @@ class JsonParser:
         :raises MalformedInput: not JSON, not UTF-8, or nested too deeply.
         :raises InvalidTransactions: JSON, but not a transaction of this description.
         """
+        return self.parsed_one(body).all_or_raise()
+
+    def parsed_one(self, body: bytes) -> Parsed:
+        """As ``one``, but an error of a range is reported and not raised."""
         _check_utf8(body)
-        return self._columns([self._row(0, body)], [0]).all_or_raise()
+        return self._columns([self._row(0, body)], [0])
 
     def read(self, body: bytes) -> msgspec.Struct | None:
         """One transaction, read but not yet checked for ranges, if its body is a plain one.

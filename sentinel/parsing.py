@@ -1,6 +1,8 @@
 """What a parser returns, and the row-by-row refusal that JSON and Arrow share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -32,6 +34,19 @@ class Parsed:
         if self.errors:
             raise InvalidTransactions(self.errors)
         return self.transactions
+
+    def refuse(
+        self, refused: NDArray[np.bool_], field: str, values: Sequence[Any], expected: str
+    ) -> "Parsed":
+        """The same without these of its transactions; ``values`` are what they have in ``field``,
+        as errors show them."""
+        rows = self.rows[refused].tolist()
+        found = (
+            FieldError(row, field, value, expected) for row, value in zip(rows, values, strict=True)
+        )
+        errors = sorted([*self.errors, *found], key=lambda error: error.index or 0)
+        kept = ~refused
+        return Parsed(self.transactions.take(kept), self.rows[kept], tuple(errors), self.count)
 
     def errors_by_row(self) -> dict[int, InvalidTransactions]:
         """For each bad row all that is wrong with it, as if it had come alone."""

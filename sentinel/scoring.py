@@ -8,7 +8,7 @@ stand behind Ray Serve handles.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sentinel.calibration import NoveltyCalibration, SigmoidCalibration
 from sentinel.dataset import DatasetDescription
-from sentinel.decision import decide
+from sentinel.decision import decide, reasons
 from sentinel.errors import UnknownBundle
 from sentinel.features import FeatureSet
 from sentinel.runtime import TreeModel, anomaly_score, fraud_score
@@ -53,11 +53,12 @@ class Lanes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """Answers to n transactions, as columns of the same order; all from one bundle.
+    """Answers to n transactions, as columns of the same order; each from one bundle.
 
     ``decision`` (n,) int8 codes (see ``decision.DECISIONS``); ``fraud_probability``,
-    ``anomaly_score`` and ``novelty_p`` (n,) float64, NaN where the lane was missing; ``degraded``
-    (n,) bool, true where something the answer rests on was.
+    ``anomaly_score`` and ``novelty_p`` (n,) float64, NaN where the lane was missing; ``reasons``
+    (n,) tuples of strings; ``model_version`` (n,) strings, each the digest of the bundle that gave
+    the answer; ``degraded`` (n,) bool, true where something the answer rests on was missing.
     """
 
     ids: pa.StringArray
@@ -65,38 +66,63 @@ class Decisions:
     fraud_probability: NDArray[np.float64]
     anomaly_score: NDArray[np.float64]
     novelty_p: NDArray[np.float64]
+    reasons: NDArray[np.object_]
+    model_version: NDArray[np.object_]
     degraded: NDArray[np.bool_]
-    model_version: str
 
     def __len__(self) -> int:
         return len(self.decision)
 
-    def rows(self, start: int, stop: int) -> "Decisions":
-        """The decisions on these rows; nothing is copied."""
-        some = slice(start, stop)
-        return Decisions(
-            self.ids[some],
-            self.decision[some],
-            self.fraud_probability[some],
-            self.anomaly_score[some],
-            self.novelty_p[some],
-            self.degraded[some],
-            self.model_version,
+    def take(self, rows: NDArray[np.intp] | slice) -> "Decisions":
+        """The decisions on these rows; of a slice nothing is copied."""
+        ids = self.ids[rows] if isinstance(rows, slice) else self.ids.take(pa.array(rows))
+        return Decisions(ids, *(column[rows] for column in self._columns()))
+
+    def _columns(self) -> list[NDArray[Any]]:
+        """All but the ids, in order."""
+        return [getattr(self, name) for name in self.__slots__[1:]]
+
+
+StoredAnswer = tuple[int, float, float, float, tuple[str, ...], str]
+"""A whole answer: decision code, fraud probability, anomaly score, novelty p, reasons, version."""
+
+
+def stored_answers(decisions: Decisions) -> list[StoredAnswer | None]:
+    """Each row's answer as it is kept for whoever sends the same again; ``None`` if degraded."""
+    columns = (column.tolist() for column in decisions._columns()[:-1])
+    return [
+        None if degraded else answer
+        for answer, degraded in zip(
+            zip(*columns, strict=True), decisions.degraded.tolist(), strict=True
         )
+    ]
+
+
+def from_stored(ids: pa.StringArray, answers: Sequence[StoredAnswer]) -> Decisions:
+    """The decisions that ``stored_answers`` kept."""
+    decision, probability, anomaly, novelty, why, version = zip(*answers, strict=True)
+    reasons = np.empty(len(answers), np.object_)
+    for row, each in enumerate(why):  # at once, numpy would make a matrix of tuples
+        reasons[row] = each
+    return Decisions(
+        ids,
+        np.array(decision, np.int8),
+        np.array(probability, np.float64),
+        np.array(anomaly, np.float64),
+        np.array(novelty, np.float64),
+        reasons,
+        np.array(version, np.object_),
+        np.zeros(len(answers), np.bool_),
+    )
 
 
 def join(parts: Sequence[Decisions]) -> Decisions:
-    """All rows of one or more decisions of one bundle, in order."""
+    """All rows of one or more decisions, in order."""
     if len(parts) == 1:
         return parts[0]
+    columns = zip(*(part._columns() for part in parts), strict=True)
     return Decisions(
-        pa.concat_arrays([part.ids for part in parts]),
-        np.concatenate([part.decision for part in parts]),
-        np.concatenate([part.fraud_probability for part in parts]),
-        np.concatenate([part.anomaly_score for part in parts]),
-        np.concatenate([part.novelty_p for part in parts]),
-        np.concatenate([part.degraded for part in parts]),
-        parts[0].model_version,
+        pa.concat_arrays([part.ids for part in parts]), *(np.concatenate(same) for same in columns)
     )
 
 
@@ -123,30 +149,34 @@ class Judge:
     calibration: SigmoidCalibration
     novelty: NoveltyCalibration
 
-    def decide(self, transactions: Transactions, scores: Scores) -> Decisions:
-        """The decisions that follow from these scores."""
-        probability = None if scores.fraud is None else self.calibration(scores.fraud)
-        novelty_p = None if scores.anomaly is None else self.novelty(scores.anomaly)
+    def decide(
+        self, transactions: Transactions, scores: Scores, degraded: bool = False
+    ) -> Decisions:
+        """The decisions that follow from these scores.
+
+        ``degraded``: something was missing before the lanes already.
+        """
+        policy = self.description.policy
+        fraud = None if scores.fraud is None else self.calibration(scores.fraud)
+        novelty = None if scores.anomaly is None else self.novelty(scores.anomaly)
         size = len(transactions)
-        amount = self.amounts(transactions)
+        decision = decide(policy, self.amounts(transactions), fraud, novelty)
+        probability, novelty_p = _or_missing(fraud, size), _or_missing(novelty, size)
         return Decisions(
             ids=transactions.ids,
-            decision=decide(self.description.policy, amount, probability, novelty_p),
-            fraud_probability=_or_missing(probability, size),
+            decision=decision,
+            fraud_probability=probability,
             anomaly_score=_or_missing(scores.anomaly, size),
-            novelty_p=_or_missing(novelty_p, size),
-            degraded=np.full(size, scores.fraud is None or scores.anomaly is None),
-            model_version=self.digest,
+            novelty_p=novelty_p,
+            reasons=reasons(policy, decision, probability, novelty_p),
+            model_version=np.full(size, self.digest, np.object_),
+            degraded=np.full(size, degraded or fraud is None or novelty is None),
         )
 
     def amounts(self, transactions: Transactions) -> NDArray[np.float64]:
         """(n,) amounts, in the unit of the description."""
         column = list(self.description.numbers).index(self.description.amount)
         return transactions.numbers[:, column]
-
-    async def score(self, transactions: Transactions, lanes: Lanes) -> Decisions:
-        """The decisions on these transactions, wherever the lanes are."""
-        return self.decide(transactions, await lanes(self.features(transactions), self.digest))
 
 
 def _or_missing(column: NDArray[np.float64] | None, size: int) -> NDArray[np.float64]:
@@ -171,6 +201,14 @@ class LocalLanes:
         return Scores(lanes[FRAUD_LANE].score(features), lanes[NOVELTY_LANE].score(features))
 
 
-def score_offline(judge: Judge, lanes: LocalLanes, transactions: Transactions) -> Decisions:
-    """The decisions in this process: the oracle that what is served is held to."""
-    return judge.decide(transactions, lanes.score(judge.features(transactions)))
+def score_offline(
+    judge: Judge,
+    lanes: LocalLanes,
+    transactions: Transactions,
+    behaviour: NDArray[np.float32] | None = None,
+) -> Decisions:
+    """The decisions in this process: the oracle that what is served is held to.
+
+    ``behaviour``: what profiles say of these rows, where the features need it.
+    """
+    return judge.decide(transactions, lanes.score(judge.features(transactions, behaviour)))

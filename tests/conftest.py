@@ -9,9 +9,10 @@ import pytest
 from hypothesis import settings
 
 from sentinel.dataset import load_description
+from sentinel.table import read_table
+from tests.plain import PLAIN_YAML
 from training.generate import Simulation, simulate, write
 from training.pipeline import train
-from training.table import read_table
 
 # The machine that runs the tests may be busy; a deadline would make them fail by chance.
 settings.register_profile("sentinel", deadline=None, derandomize=True, max_examples=60)
@@ -43,6 +44,23 @@ def creditcard_like(rows: int, seed: int) -> pa.Table:
     columns = {f"V{at + 1}": values[:, at].astype(np.float32) for at in range(28)}
     amount = np.round(rng.lognormal(3, 1.2, rows), 2)
     return pa.table({**columns, "Amount": amount, "Class": fraud.astype(np.int8)})
+
+
+@pytest.fixture(scope="session")
+def plain_description(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ``transactions`` description without the features that need profiles: the same row gets
+    the same answer, whatever came before."""
+    file = tmp_path_factory.mktemp("plain") / "plain.yaml"
+    file.write_text(PLAIN_YAML)
+    return file
+
+
+@pytest.fixture(scope="session")
+def plain_bundle(
+    transactions_file: Path, plain_description: Path, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """The path of a bundle trained on ``transactions_file`` by ``plain_description``."""
+    return _bundle(transactions_file, str(plain_description), tmp_path_factory.mktemp("bundle"))
 
 
 def _bundle(data: Path, dataset: str, folder: Path) -> str:

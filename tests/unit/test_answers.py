@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel.answers import answers, columns, each_json, many_arrow, many_json, reasons
+from sentinel.answers import answers, columns, each_json, many_arrow, many_json
 from sentinel.dataset import Policy, load_description
-from sentinel.decision import APPROVE, BLOCK, REVIEW
+from sentinel.decision import APPROVE, BLOCK, REVIEW, reasons
 from sentinel.parse_json import JsonParser
 from sentinel.parsing import Parsed
 from sentinel.scoring import Decisions, join
@@ -38,14 +38,17 @@ def decided(
 ) -> Decisions:
     """Decisions as a judge makes them; a lane without numbers was missing."""
     missing = [np.nan] * len(codes)
+    decision = np.array(codes, np.int8)
+    fraud, novelty_p = (np.array(lane or missing, np.float64) for lane in (probability, novelty))
     return Decisions(
         ids=pa.array(ids or [f"t{i}" for i in range(len(codes))], pa.string()),
         decision=np.array(codes, np.int8),
         fraud_probability=np.array(probability or missing, np.float64),
         anomaly_score=1 - np.array(novelty or missing, np.float64),
         novelty_p=np.array(novelty or missing, np.float64),
+        reasons=reasons(POLICY, decision, fraud, novelty_p),
+        model_version=np.full(len(codes), "0f3a", np.object_),
         degraded=np.full(len(codes), probability is None or novelty is None),
-        model_version="0f3a",
     )
 
 
@@ -77,7 +80,7 @@ THREE = decided([APPROVE, REVIEW, BLOCK], [0.001, 0.25, 0.999], [0.5, 0.0004, 0.
 
 
 def test_one_answer_holds_the_promised_fields_in_order() -> None:
-    answer = strict_json(each_json(decided([REVIEW], [0.25], [0.5]), POLICY)[0])
+    answer = strict_json(each_json(decided([REVIEW], [0.25], [0.5]))[0])
     assert list(answer) == FIELDS
     assert answer == {
         "transaction_id": "t0",
@@ -92,7 +95,7 @@ def test_one_answer_holds_the_promised_fields_in_order() -> None:
 
 
 def test_reasons_are_given_for_review_and_block_and_for_nothing_else() -> None:
-    assert reasons(THREE, POLICY) == [
+    assert THREE.reasons.tolist() == [
         (),
         (
             "fraud probability 0.25",
@@ -104,8 +107,8 @@ def test_reasons_are_given_for_review_and_block_and_for_nothing_else() -> None:
 
 @pytest.mark.parametrize("novelty", [0.01, 0.010001, 1.0])
 def test_a_novelty_that_did_not_reach_the_policy_is_no_reason(novelty: float) -> None:
-    assert len(reasons(decided([REVIEW], [0.5], [novelty]), POLICY)[0]) == 1
-    assert len(reasons(decided([REVIEW], [0.5], [0.0099]), POLICY)[0]) == 2
+    assert len(decided([REVIEW], [0.5], [novelty]).reasons.tolist()[0]) == 1
+    assert len(decided([REVIEW], [0.5], [0.0099]).reasons.tolist()[0]) == 2
 
 
 @pytest.mark.parametrize(
@@ -119,8 +122,8 @@ def test_a_novelty_that_did_not_reach_the_policy_is_no_reason(novelty: float) ->
 def test_a_degraded_answer_has_null_for_what_is_missing(
     decisions: Decisions, missing: set[str]
 ) -> None:
-    in_json = strict_json(each_json(decisions, POLICY)[0])
-    (in_arrow,) = arrow_rows(many_arrow(decisions, POLICY, parsed(payment(0))))
+    in_json = strict_json(each_json(decisions)[0])
+    (in_arrow,) = arrow_rows(many_arrow(decisions, parsed(payment(0))))
     for answer in (in_json, in_arrow):
         assert {name for name in FIELDS if answer[name] is None} == missing
         assert answer["degraded"] is True
@@ -128,14 +131,14 @@ def test_a_degraded_answer_has_null_for_what_is_missing(
 
 
 def test_without_a_probability_the_reason_is_the_policys_own_word() -> None:
-    ((why, *more),) = reasons(decided([BLOCK], None, [0.5]), POLICY)
+    ((why, *more),) = decided([BLOCK], None, [0.5]).reasons.tolist()
     assert why == "no fraud probability could be had; the policy says block"
     assert not more
 
 
 def test_a_batch_in_json_holds_the_good_rows_and_one_error_for_each_bad_one() -> None:
     batch = parsed(payment(0), payment(9, amount=-1, timestamp=None), 5, payment(1), payment(2))
-    body = strict_json(many_json(THREE, POLICY, batch))
+    body = strict_json(many_json(THREE, batch))
     assert list(body) == ["results", "errors"]
     assert [answer["transaction_id"] for answer in body["results"]] == ["t0", "t1", "t2"]
     assert [list(error) for error in body["errors"]] == [
@@ -149,7 +152,7 @@ def test_a_batch_in_json_holds_the_good_rows_and_one_error_for_each_bad_one() ->
 
 def test_a_batch_in_arrow_has_a_row_for_each_input_row_in_input_order() -> None:
     batch = parsed(0, payment(0), payment(1), payment(9, amount="x"), payment(2), None)
-    rows = arrow_rows(many_arrow(THREE, POLICY, batch))
+    rows = arrow_rows(many_arrow(THREE, batch))
     ids = [row["transaction_id"] for row in rows]
     assert ids == [None, "t0", "t1", None, "t2", None]
     for row in rows:
@@ -168,28 +171,26 @@ def test_the_arrow_answer_always_has_the_same_columns_of_the_same_types() -> Non
         (decided([BLOCK], None, None), parsed(1, payment(0))),
     ]
     schemas = {
-        pa.ipc.open_stream(many_arrow(decisions, POLICY, batch)).schema.to_string()
+        pa.ipc.open_stream(many_arrow(decisions, batch)).schema.to_string()
         for decisions, batch in batches
     }
     assert len(schemas) == 1
-    table = pa.ipc.open_stream(many_arrow(*(batches[0][0], POLICY, batches[0][1]))).read_all()
+    table = pa.ipc.open_stream(many_arrow(*(batches[0][0], batches[0][1]))).read_all()
     assert table.column_names == [*FIELDS, "error"]
     assert [table.schema.field(name).type for name in FIELDS[2:5]] == [pa.float64()] * 3
 
 
 def test_a_batch_of_bad_rows_alone_is_still_an_answer() -> None:
     nothing, bad = decided([], [], []), parsed(1, {}, None)
-    assert [row["transaction_id"] for row in arrow_rows(many_arrow(nothing, POLICY, bad))] == [
-        None
-    ] * 3
-    body = strict_json(many_json(nothing, POLICY, bad))
+    assert [row["transaction_id"] for row in arrow_rows(many_arrow(nothing, bad))] == [None] * 3
+    body = strict_json(many_json(nothing, bad))
     assert (body["results"], [e["index"] for e in body["errors"]]) == ([], [0, 1, 2])
 
 
 def test_an_empty_batch_has_an_empty_answer() -> None:
     nothing = decided([], [], [])
-    assert strict_json(many_json(nothing, POLICY, parsed())) == {"results": [], "errors": []}
-    assert arrow_rows(many_arrow(nothing, POLICY, parsed())) == []
+    assert strict_json(many_json(nothing, parsed())) == {"results": [], "errors": []}
+    assert arrow_rows(many_arrow(nothing, parsed())) == []
 
 
 @pytest.mark.parametrize(
@@ -197,8 +198,8 @@ def test_an_empty_batch_has_an_empty_answer() -> None:
 )
 def test_any_id_comes_back_as_it_was_sent(name: str) -> None:
     decisions = decided([APPROVE], [0.5], [0.5], ids=[name])
-    assert strict_json(each_json(decisions, POLICY)[0])["transaction_id"] == name
-    (row,) = arrow_rows(many_arrow(decisions, POLICY, parsed(payment(0))))
+    assert strict_json(each_json(decisions)[0])["transaction_id"] == name
+    (row,) = arrow_rows(many_arrow(decisions, parsed(payment(0))))
     assert row["transaction_id"] == name
 
 
@@ -219,9 +220,9 @@ ODD = [
 @pytest.mark.parametrize("row", ODD)
 def test_an_error_about_any_value_can_be_written_in_both_formats(row: str) -> None:
     decisions, batch = decided([], [], []), PAYMENTS.many(f"[{row}]".encode())
-    (error,) = strict_json(many_json(decisions, POLICY, batch))["errors"]
+    (error,) = strict_json(many_json(decisions, batch))["errors"]
     assert len(json.dumps(error["value"], ensure_ascii=False)) <= 210, "cut, and not NaN"
-    (in_arrow,) = arrow_rows(many_arrow(decisions, POLICY, batch))
+    (in_arrow,) = arrow_rows(many_arrow(decisions, batch))
     assert in_arrow["error"].startswith("row 0: ")
 
 
@@ -245,8 +246,8 @@ def batches(draw: st.DrawFn) -> tuple[Decisions, Parsed]:
 @given(batches())
 def test_json_and_arrow_say_the_same(case: tuple[Decisions, Parsed]) -> None:
     decisions, batch = case
-    body = strict_json(many_json(decisions, POLICY, batch))
-    rows = arrow_rows(many_arrow(decisions, POLICY, batch))
+    body = strict_json(many_json(decisions, batch))
+    rows = arrow_rows(many_arrow(decisions, batch))
     good = [row for row in rows if row["error"] is None]
     bad = [(at, row["error"]) for at, row in enumerate(rows) if row["error"] is not None]
     assert len(rows) == batch.count
@@ -262,20 +263,20 @@ def test_decisions_cut_and_joined_again_are_the_same(
     case: tuple[Decisions, Parsed], at: int
 ) -> None:
     decisions, _ = case
-    parts = [decisions.rows(0, at), decisions.rows(at, len(decisions))]
-    assert answers(join(parts), POLICY) == answers(decisions, POLICY)
+    parts = [decisions.take(slice(0, at)), decisions.take(slice(at, None))]
+    assert answers(join(parts)) == answers(decisions)
 
 
 @given(batches())
 def test_an_answer_alone_is_the_answer_in_a_batch(case: tuple[Decisions, Parsed]) -> None:
     decisions, _ = case
-    for at, answer in enumerate(answers(decisions, POLICY)):
-        alone = decisions.rows(at, at + 1)
-        assert answers(alone, POLICY) == [answer]
-        assert strict_json(each_json(alone, POLICY)[0])["transaction_id"] == answer.transaction_id
+    for at, answer in enumerate(answers(decisions)):
+        alone = decisions.take(slice(at, at + 1))
+        assert answers(alone) == [answer]
+        assert strict_json(each_json(alone)[0])["transaction_id"] == answer.transaction_id
 
 
 def test_the_columns_for_files_are_those_of_the_arrow_answer() -> None:
-    written = pa.table(columns(THREE, POLICY)).to_pylist()
-    sent = arrow_rows(many_arrow(THREE, POLICY, parsed(payment(0), payment(1), payment(2))))
+    written = pa.table(columns(THREE)).to_pylist()
+    sent = arrow_rows(many_arrow(THREE, parsed(payment(0), payment(1), payment(2))))
     assert written == [{name: row[name] for name in FIELDS} for row in sent]

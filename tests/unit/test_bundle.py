@@ -282,9 +282,9 @@ def test_a_bundle_opens_by_any_way_to_name_its_place(
 
 
 def test_a_model_of_another_width_is_refused_although_its_hash_is_right(
-    creditcard_bundle: str, transactions_bundle: str, tmp_path: Path
+    creditcard_bundle: str, plain_bundle: str, tmp_path: Path
 ) -> None:
-    other = open_bundle(transactions_bundle).files["xgboost.ubj"]
+    other = open_bundle(plain_bundle).files["xgboost.ubj"]
     bundle = rewritten(open_bundle(creditcard_bundle), tmp_path / "b", {"xgboost.ubj": other})
     with pytest.raises(BundleError) as info:
         bundle.lane(FRAUD_LANE)

@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from loadtest.bench_command import markdown
+from loadtest.bench_command import PARTS, markdown
+from loadtest.cells import ServeBench, ratio_table, serve_table, together
 from loadtest.contenders import NAMES
 from loadtest.core_bench import Cell, core_table
-from loadtest.serve_bench import ServeBench, serve_table
+from loadtest.profile_core import ProfileCell, profile_table
 from sentinel.dataset import DatasetDescription, FieldSpec, Policy, parse_description
 
 ROOT = Path(__file__).parents[2]
@@ -51,15 +52,24 @@ def measurement(part: str) -> dict[str, Any]:
     return content
 
 
-def test_the_readmes_speed_tables_are_the_committed_measurements() -> None:
-    cells = [Cell(**cell) for cell in measurement("core")["core"]]
-    serving = msgspec.convert(measurement("serving"), ServeBench)
-    for part, measured in (
-        ("core", markdown(*core_table(cells))),
-        ("serving", markdown(*serve_table(serving))),
-    ):
-        assert measured in (ROOT / "README.md").read_text()
-        assert measured == (ROOT / "bench" / f"{part}.md").read_text().strip()
+def speed_tables(part: str) -> list[str]:
+    """The tables of a part, made anew from its committed figures."""
+    content = measurement(part)
+    if part == "core":
+        cells = core_table([Cell(**cell) for cell in content["core"]])
+        profiles = profile_table([ProfileCell(**cell) for cell in content["profiles"]])
+        return [markdown(*cells), markdown(*profiles)]
+    bench = msgspec.convert(content, ServeBench)
+    return [markdown(*serve_table(bench)), markdown(*ratio_table(bench))]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_readmes_speed_tables_are_the_committed_measurements(part: str) -> None:
+    tables = speed_tables(part)
+    assert (ROOT / "bench" / f"{part}.md").read_text() == "\n\n".join(tables) + "\n"
+    readme = (ROOT / "README.md").read_text()
+    for table in tables:
+        assert table in readme
 
 
 def test_the_counts_of_the_kill_tests_are_the_committed_ones() -> None:
@@ -68,13 +78,15 @@ def test_the_counts_of_the_kill_tests_are_the_committed_ones() -> None:
 
 
 def test_the_bench_names_every_contender_and_says_why_one_is_missing() -> None:
-    serving = msgspec.convert(measurement("serving"), ServeBench)
-    assert tuple(serving.contenders) == NAMES
-    for name, row in serving.contenders.items():
-        assert (row is None) == (name in serving.reasons)
-    single = [row for row in serving.contenders.values() if row is not None]
+    parts = [msgspec.convert(measurement(part), ServeBench) for part in ("serving", "profiles")]
+    bench = together(parts)
+    assert tuple(bench.contenders) == NAMES
+    for name, row in bench.contenders.items():
+        assert (row is None) == (name in bench.reasons)
+    single = [row for row in bench.contenders.values() if row is not None]
     assert {(row.shape, row.connections) for row in single} == {("single", 64)}
-    assert all(row.errors == 0 for row in [*single, *serving.rows])
+    assert all(row.errors == 0 for row in [*single, *bench.rows])
+    assert not any(bench.degraded.values())
 
 
 @pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sentinel.dataset import DatasetDescription, load_description, parse_description
-from sentinel.features import FeatureSet, StatelessFeatures, feature_set
+from sentinel.features import feature_set
 from sentinel.transactions import Transactions, concatenate
+from tests.plain import PLAIN, PLAIN_YAML
 
-PAYMENTS = load_description("transactions")
+PAYMENTS = PLAIN
 CARDS = load_description("creditcard")
 WALLET = parse_description(
     """
@@ -179,20 +180,20 @@ def test_the_matrix_is_what_the_models_read_without_a_copy() -> None:
     assert features.dtype == np.float32
 
 
-def test_sources_fill_their_own_columns_side_by_side() -> None:
-    class RowNumber:
-        names = ("row", "twice")
-
-        def fill(self, transactions: Transactions, out: NDArray[np.float32]) -> None:
-            out[:, 0] = np.arange(len(transactions))
-            out[:, 1] = 2 * out[:, 0]
-
-    make = FeatureSet([RowNumber(), StatelessFeatures(PAYMENTS), RowNumber()])
-    rows = table(PAYMENTS, [[7.0], [8.0]])
-    features = make(rows)
-    assert make.names[:3] == ("row", "twice", "amount")
-    assert features[:, :2].tolist() == features[:, -2:].tolist() == [[0, 0], [1, 2]]
-    assert bits(features[:, 2:-2].copy()) == bits(feature_set(PAYMENTS)(rows))
+def test_what_profiles_say_stands_where_the_description_puts_it() -> None:
+    description = parse_description(
+        PLAIN_YAML.replace("features:", "features:\n- {kind: count, by: customer_id, over: 1d}"),
+        "a test",
+    )
+    make = feature_set(description)
+    rows = table(description, [[7.0], [8.0]])
+    behaviour = np.array([[3], [4]], np.float32)
+    features = make(rows, behaviour)
+    assert make.names[:2] == ("customer_id_count_1d", "amount")
+    assert features[:, 0].tolist() == [3, 4]
+    assert bits(features[:, 1:].copy()) == bits(feature_set(PAYMENTS)(rows))
+    with pytest.raises(ValueError, match="profiles"):
+        make(rows)
 
 
 optional = st.just(math.nan)

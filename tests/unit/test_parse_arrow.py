@@ -157,8 +157,8 @@ def test_a_timestamp_of_any_unit_is_a_moment_in_utc_whatever_its_zone(
     assert [(e.index, e.field, e.value) for e in one.errors] == [(0, "timestamp", None)]
 
 
-def test_nanoseconds_are_cut_to_the_microsecond_before() -> None:
-    assert times(read(timestamp=pa.array([1_999, -1], pa.timestamp("ns")))) == [1, -1]
+def test_nanoseconds_are_rounded_half_up_as_in_json() -> None:
+    assert times(read(timestamp=pa.array([1_500, -501], pa.timestamp("ns")))) == [2, -1]
 
 
 @pytest.mark.parametrize("zone", [None, "UTC", "+23:59", "Mars/Phobos"])

@@ -1,0 +1,296 @@
+"""Where profiles and identities are kept: one seam, and the store in memory.
+
+A *store* takes transactions in (``receive``): it claims their identities, notes them in the
+profiles and says what the profiles know of each. Whoever scored them hands the answers back
+(``settle``). ``MemoryStore`` does that in this process: behind a Serve deployment for the routers
+of a machine, directly for files and tests. ``sentinel.redis_store`` does it on Redis.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sentinel.identity import NEW, Claims, field_digests
+from sentinel.profile_plan import ProfilePlan
+from sentinel.profiles import Events, Profiles, count_late
+from sentinel.records import event_ids, name_hashes
+from sentinel.scoring import Judge, StoredAnswer
+from sentinel.store_limits import StoreLimits
+from sentinel.transactions import Transactions
+
+APPLIED, REPEATED, SUPERSEDED, UNKNOWN = "applied", "repeated", "superseded", "unknown"
+"""What became of a label: it counts from the label delay on; it was known already; a label of a
+later time was known; no transaction of that id is remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """n transactions as a store takes them in.
+
+    ``callers`` (n,) who sent each; ``digests`` (n,) int64 of its fields; ``keys`` (n,) of each
+    entity that has profiles; the rest as in ``Transactions`` and ``Events``.
+    """
+
+    callers: Sequence[str]
+    ids: pa.StringArray
+    digests: NDArray[np.int64]
+    times: NDArray[np.int64]
+    amounts: NDArray[np.float64]
+    keys: Mapping[str, pa.StringArray]
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @property
+    def identities(self) -> list[tuple[str, str]]:
+        """(n,) caller and transaction id of each."""
+        return list(zip(self.callers, self.ids.to_pylist(), strict=True))
+
+    def events(self, ids: NDArray[np.int64]) -> Events:
+        """The same as events, none of them known to be a fraud."""
+        return Events(self.times, self.amounts, self.keys, ids, np.zeros(len(self), np.uint8))
+
+    def take(self, rows: NDArray[np.intp]) -> "Arrivals":
+        """These rows."""
+        return Arrivals(
+            callers=[self.callers[row] for row in rows.tolist()],
+            ids=self.ids.take(pa.array(rows)),
+            digests=self.digests[rows],
+            times=self.times[rows],
+            amounts=self.amounts[rows],
+            keys={name: column.take(pa.array(rows)) for name, column in self.keys.items()},
+        )
+
+
+def arrivals(judge: Judge, transactions: Transactions, callers: Sequence[str]) -> Arrivals:
+    """These transactions, of a description that has profiles."""
+    assert judge.features.plan is not None
+    assert transactions.times is not None
+    return Arrivals(
+        callers=callers,
+        ids=transactions.ids,
+        digests=field_digests(transactions),
+        times=transactions.times,
+        amounts=judge.amounts(transactions),
+        keys={name: transactions.entities[name] for name in judge.features.plan.keys},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """What a store says of n arrivals.
+
+    ``verdicts`` (n,) int8 (see ``identity``); ``behaviour`` (n, b) float32, of use where a verdict
+    is ``NEW``; ``answers`` by row, where it is ``ANSWERED``; ``late`` and ``too_late`` count new
+    rows whose entity had a newer event, and one so new that the row's features may lack something.
+    ``missing`` says why the store could not be asked; every row is then ``NEW``, judged as of
+    entities never seen before, and must be flagged as degraded.
+    """
+
+    verdicts: NDArray[np.int8]
+    behaviour: NDArray[np.float32]
+    answers: Mapping[int, StoredAnswer]
+    late: int = 0
+    too_late: int = 0
+    missing: str = ""
+
+
+def without_profiles(plan: ProfilePlan, arrivals: Arrivals, why: str) -> Reception:
+    """What is said of arrivals while the store cannot be asked."""
+    size = len(arrivals)
+    events = arrivals.events(event_ids(name_hashes(arrivals.ids)))
+    behaviour, _ = Profiles().advance(plan, events)
+    return Reception(np.full(size, NEW, np.int8), behaviour, {}, missing=why)
+
+
+class Label(msgspec.Struct, frozen=True):
+    """What a transaction turned out to be, and when that was established (microseconds)."""
+
+    transaction_id: str
+    is_fraud: bool
+    timestamp: int
+
+
+class ProfileStore(Protocol):
+    """Where a router's profiles and identities are."""
+
+    async def receive(self, judge: Judge, arrivals: Arrivals, holder: int) -> Reception:
+        """Claims the arrivals for ``holder`` (unique for each call, the same if it is repeated),
+        notes the new ones, and says what the profiles know of them.
+
+        ``judge`` is that of the bundle whose features are wanted.
+        """
+
+    async def settle(
+        self, arrivals: Arrivals, answers: Sequence[StoredAnswer | None], holder: int
+    ) -> bool:
+        """Keeps the answers to arrivals that were ``NEW``; ``None`` for one not worth keeping.
+
+        Whether everything about them is now where it survives this process.
+        """
+
+    async def label(self, labels: Sequence[Label]) -> list[str]:
+        """What became of each label, in order.
+
+        :raises Overloaded: the store cannot be asked now.
+        """
+
+
+@dataclass(slots=True)
+class SeenTransaction:
+    """Where a transaction's events are, and what is known of it."""
+
+    event: int
+    time: int
+    keys: Mapping[str, str]
+    fraud: int = 0
+    labelled: int | None = None
+    """The time of the label that said so; ``None`` before any, or if it came with a snapshot."""
+
+
+def judge_label(label: Label, seen: SeenTransaction) -> str:
+    """What a label does to a transaction. Of two labels the one of the later time counts, whatever
+    order they come in; of two of the same time the one that comes later."""
+    if seen.labelled is None:
+        return APPLIED
+    if label.timestamp < seen.labelled:
+        return SUPERSEDED
+    repeated = label.timestamp == seen.labelled and label.is_fraud == bool(seen.fraud)
+    return REPEATED if repeated else APPLIED
+
+
+class Seen:
+    """The transactions that labels may still come for, by id; the oldest go first."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._by_name: OrderedDict[int, list[SeenTransaction]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def add(self, names: NDArray[np.int64], events: NDArray[np.int64], arrivals: Arrivals) -> None:
+        """Remembers these transactions, ``names`` being the hashes of their ids."""
+        entities = tuple(arrivals.keys)
+        columns = zip(*(column.to_pylist() for column in arrivals.keys.values()), strict=True)
+        rows = zip(names.tolist(), events.tolist(), arrivals.times.tolist(), columns, strict=True)
+        for name, event, moment, keys in rows:
+            keys_by_entity = dict(zip(entities, keys, strict=True))
+            self.put(name, SeenTransaction(event, moment, keys_by_entity))
+
+    def put(self, name: int, transaction: SeenTransaction) -> None:
+        """Remembers one; the same event is remembered once."""
+        held = self._by_name.setdefault(name, [])
+        if all(each.event != transaction.event for each in held):
+            held.append(transaction)
+        while len(self._by_name) > self._most:
+            self._by_name.popitem(last=False)
+
+    def find(self, transaction_id: str) -> Sequence[SeenTransaction]:
+        """All transactions of this id."""
+        name = int(name_hashes(pa.array([transaction_id], pa.string()))[0])
+        return self._by_name.get(name, ())
+
+    def items(self) -> Iterator[tuple[int, SeenTransaction]]:
+        """Every one with the hash of its id, oldest first."""
+        for name, held in self._by_name.items():
+            for each in held:
+                yield name, each
+
+
+class MemoryStore:
+    """Profiles, identities and label times in this process. One thread at a time."""
+
+    def __init__(
+        self, limits: StoreLimits | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        limits = limits or StoreLimits()
+        self.profiles = Profiles()
+        self._limits = limits
+        self._clock = clock
+        self._claims = Claims(limits.window, limits.identities)
+        self.seen = Seen(limits.labels)
+
+    def receive(self, plan: ProfilePlan, arrivals: Arrivals, holder: int) -> Reception:
+        """See ``ProfileStore``; a row is noted at once."""
+        names = name_hashes(arrivals.ids)
+        verdicts = self._claims.claim(
+            arrivals.identities, arrivals.digests, names, holder, self._clock()
+        )
+        behaviour = np.full((len(arrivals), len(plan.columns)), np.nan, np.float32)
+        new = np.flatnonzero(verdicts.codes == NEW)
+        if not len(new):
+            return Reception(verdicts.codes, behaviour, verdicts.answers)
+        noted = arrivals if len(new) == len(arrivals) else arrivals.take(new)
+        made, marks = self.profiles.advance(plan, noted.events(verdicts.events[new]))
+        behaviour[new] = made
+        self.seen.add(names[new], verdicts.events[new], noted)
+        return Reception(verdicts.codes, behaviour, verdicts.answers, *count_late(marks))
+
+    def settle(
+        self,
+        identities: Sequence[tuple[str, str]],
+        answers: Sequence[StoredAnswer | None],
+        holder: int,
+    ) -> None:
+        """See ``ProfileStore``."""
+        self._claims.settle(identities, answers, holder)
+
+    def label(self, labels: Sequence[Label]) -> list[str]:
+        """See ``ProfileStore``. A label is of every transaction of its id, whoever sent it."""
+        return [self._label(label) for label in labels]
+
+    def _label(self, label: Label) -> str:
+        seen = self.seen.find(label.transaction_id)
+        outcomes = [judge_label(label, each) for each in seen]
+        for each, outcome in zip(seen, outcomes, strict=True):
+            if outcome == APPLIED:
+                new = int(label.is_fraud)
+                self.profiles.label(
+                    {name: [key] for name, key in each.keys.items()},
+                    np.array([each.time]),
+                    np.array([each.event]),
+                    np.array([new], np.uint8),
+                    np.array([each.fraud], np.uint8),
+                )
+                each.fraud, each.labelled = new, label.timestamp
+        return outcomes[-1] if outcomes else UNKNOWN
+
+    def take_over(self, other: "MemoryStore") -> None:
+        """Takes the profiles of another store, and what labels may come for, as its own."""
+        self.profiles = other.profiles
+        for name, each in other.seen.items():
+            self.seen.put(name, each)
+
+    def forget(self) -> int:
+        """Drops the entities whose time has come; how many."""
+        return self.profiles.forget(self._clock() - self._limits.ttl)
+
+    def figures(self) -> dict[str, Any]:
+        """What it holds, for metrics."""
+        return {
+            "entities": {name: len(log) for name, log in self.profiles.logs.items()},
+            "bytes": self.profiles.bytes,
+            "identities": len(self._claims),
+        }
+
+
+def warm_up(judge: Judge) -> None:
+    """Has everything compiled that taking transactions in needs: the first ones cannot wait for
+    it, which takes seconds where nothing is cached. Touches no store."""
+    plan = judge.features.plan
+    if plan is None:
+        return
+    numbers = np.zeros((1, len(judge.description.numbers)))
+    entities = {name: pa.array(["0"]) for name in judge.description.entities}
+    one = Transactions(pa.array(["0"]), np.zeros(1, np.int64), entities, numbers)
+    store = MemoryStore()
+    store.receive(plan, arrivals(judge, one, [""]), 1)
+    store.label([Label("0", True, 0)])
