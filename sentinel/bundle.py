@@ -58,6 +58,12 @@ class Bundle:
         names = self.manifest.models
         return LocalLanes(self.digest, {name: self.lane(name, threads=threads) for name in names})
 
+    @property
+    def profiles(self) -> bytes | None:
+        """The snapshot of profiles that it carries, if any."""
+        entry = self.manifest.profiles
+        return None if entry is None else self.files[entry.file]
+
     def judge(self) -> Judge:
         """All that is needed around the lanes.
 
@@ -102,6 +108,38 @@ def open_bundle(uri: str) -> Bundle:
             )
         files[path] = data
     return Bundle(uri, digest_of(raw), manifest, files)
+
+
+def read_file(uri: str) -> bytes | None:
+    """A single file at a plain path or URI, such as a snapshot of profiles; ``None`` without one.
+
+    :raises BundleError: it cannot be read.
+    """
+    filesystem, place = _locate(uri)
+    try:
+        if filesystem.get_file_info(place).type == fs.FileType.NotFound:
+            return None
+        with filesystem.open_input_stream(place, compression=None) as stream:
+            return bytes(stream.read())
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{uri} cannot be read: {error}") from error
+
+
+def write_file(uri: str, data: bytes) -> None:
+    """Writes a single file, on a local disk whole or not at all.
+
+    :raises BundleError: it cannot be written.
+    """
+    filesystem, place = _locate(uri)
+    local = isinstance(filesystem, fs.LocalFileSystem)
+    written = f"{place}.partial-{secrets.token_hex(4)}" if local else place
+    try:
+        with filesystem.open_output_stream(written, compression=None) as stream:
+            stream.write(data)
+        if local:
+            filesystem.move(written, place)
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{uri} cannot be written: {error}") from error
 
 
 def check_destination(uri: str) -> None:

@@ -51,6 +51,14 @@ class NoveltyEntry(_Strict):
     rows: int = Field(ge=1)
 
 
+class ProfilesEntry(_Strict):
+    """The profiles at the end of the data (see ``profile_snapshot``)."""
+
+    file: str
+    newest: str = Field(description="time of the newest event in them")
+    entities: dict[str, int] = Field(description="how many of each entity key")
+
+
 class DataEntry(_Strict):
     """The rows a bundle was trained on."""
 
@@ -72,6 +80,7 @@ class Manifest(_Strict):
     models: dict[str, ModelEntry]
     calibration: SigmoidCalibration
     novelty: NoveltyEntry
+    profiles: ProfilesEntry | None = None
     data: DataEntry
     seed: int
     steps: tuple[dict[str, Any], ...] = Field(description="what training did, in order")
@@ -86,7 +95,8 @@ class Manifest(_Strict):
         for path in self.files:
             if not _SAFE_PATH.fullmatch(path) or path == "manifest.json":
                 raise ValueError(f"file path {path!r} is not a plain path inside the bundle")
-        for path in [entry.file for entry in self.models.values()] + [self.novelty.file]:
+        used = [entry.file for entry in self.models.values()] + [self.novelty.file]
+        for path in used + ([self.profiles.file] if self.profiles else []):
             if path not in self.files:
                 raise ValueError(f"file {path!r} is used but not listed under files")
         known = feature_set(self.description).names

@@ -72,9 +72,14 @@ def train(
     search: Annotated[
         int, typer.Option(min=0, help="Parameter sets to try beside the default.")
     ] = 0,
+    profiles: Annotated[
+        bool, typer.Option(help="Put the profiles at the table's end into the bundle.")
+    ] = True,
     json: JsonFlag = False,
 ) -> None:
     """Train both models on a table and write a bundle.
+
+    Rows before --from are not trained on, but profiles know them.
 
     Example: sentinel train --data transactions.parquet --dataset transactions --out bundles/first
     """
@@ -82,14 +87,16 @@ def train(
     # which on a busy machine took five times the processor time.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from sentinel.dataset import load_description
+    from sentinel.table import read_table
     from training.fit import Options
     from training.pipeline import train as train_bundle
-    from training.table import read_table
 
     description = load_description(dataset)
     with progress("reading the table") as step:
         read = read_table(data, description, since, until)
-        trained = train_bundle(read, out, Options(seed=seed, search=search, on_step=step))
+        trained = train_bundle(
+            read, out, Options(seed=seed, search=search, profiles=profiles, on_step=step)
+        )
     quality = trained.manifest.quality
     if json:
         print_json(
@@ -114,28 +121,43 @@ def evaluate(
     data: Annotated[str, typer.Option(help="Labelled Parquet or CSV file, rows in time order.")],
     since: Since = None,
     until: Until = None,
+    history: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Labelled table that profiles start from, not the bundle's."
+        ),
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Judge a bundle on labelled transactions, with 95% bootstrap intervals.
 
+    Rows of the file before --from, and after what the bundle's profiles know, feed the profiles.
+
     Example: sentinel evaluate --bundle bundles/first --data later.parquet --json
     """
     from sentinel.bundle import open_bundle
+    from sentinel.history import COLD, history_of, table_features
+    from sentinel.table import read_table
     from training.judge import judge_rows
-    from training.table import read_table
 
     opened = open_bundle(bundle)
     judge, lanes = opened.judge(), opened.lanes(threads=os.cpu_count() or 1)
     with progress("reading the table") as step:
         read = read_table(data, judge.description, since, until)
+        step("loading the profiles")
+        known = history_of(opened, history)
         step("scoring")
-        judged = judge_rows(judge, lanes, read.transactions, read.labels)
+        features, known = table_features(read, known)
+        judged = judge_rows(judge, lanes, read.transactions, features, read.labels)
         step("resampling")
         quality = judged.quality()
         lane_figures = judged.lanes(resamples=200) if not json else {}
     if json:
-        print_json({**quality.as_dict(), "model_version": opened.digest})
+        profiles = {} if known is None else {"profiles": known.source}
+        print_json({**quality.as_dict(), "model_version": opened.digest, **profiles})
         return
+    if known is not None and known.source == COLD:
+        note("profiles: cold. The bundle has none and --history names no table")
     table(f"{len(read):,} rows, {read.frauds:,} frauds, 95% intervals", _figures(quality.as_dict()))
     for name, figures in lane_figures.items():
         table(f"{name} alone", _figures(figures))

@@ -86,6 +86,8 @@ class Options:
     seed: int = 0
     search: int = 0
     """Parameter sets to look at beside the default, judged time-forward."""
+    profiles: bool = True
+    """Put the profiles at the end of the table into the bundle."""
     on_step: OnStep = lambda _: None
     """Is told what is being done."""
 

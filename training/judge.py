@@ -66,10 +66,13 @@ class Judged:
 
 
 def judge_rows(
-    judge: Judge, lanes: LocalLanes, transactions: Transactions, labels: NDArray[np.int8]
+    judge: Judge,
+    lanes: LocalLanes,
+    transactions: Transactions,
+    features: NDArray[np.float32],
+    labels: NDArray[np.int8],
 ) -> Judged:
     """These transactions scored in this process and set beside their labels."""
-    features = judge.features(transactions)
     scores = lanes.score(features)
     decisions = judge.decide(transactions, scores)
     assert scores.fraud is not None  # in this process no lane can be missing

@@ -13,14 +13,22 @@ from typing import Any
 
 from sentinel.bundle import check_destination, write_bundle
 from sentinel.features import FeatureSet, feature_set
-from sentinel.manifest import DataEntry, FileEntry, Manifest, ModelEntry, NoveltyEntry
+from sentinel.history import end_of, table_features
+from sentinel.manifest import (
+    DataEntry,
+    FileEntry,
+    Manifest,
+    ModelEntry,
+    NoveltyEntry,
+    ProfilesEntry,
+)
 from sentinel.runtime import TreeModel
 from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE, Judge, Lane, LocalLanes
+from sentinel.table import LabelledTable
 from training.card import render_card
 from training.fit import Features, Fitted, Options, fit, training_threads
 from training.judge import Judged, judge_rows
 from training.slices import backtest_start
-from training.table import LabelledTable
 
 BACKTEST_RESAMPLES = 200
 """Enough for two digits of an interval; ``evaluate`` draws more."""
@@ -30,6 +38,7 @@ _LIBRARIES = (
     "numpy",
     "scipy",
     "pyarrow",
+    "numba",
     "scikit-learn",
     "xgboost-cpu",
     "onnxruntime",
@@ -37,6 +46,7 @@ _LIBRARIES = (
 )
 _FILES = {FRAUD_LANE: "xgboost.ubj", NOVELTY_LANE: "isolation_forest.ubj"}
 _NOVELTY_FILE = "novelty.f32"
+_PROFILES_FILE = "profiles.msgpack"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +68,17 @@ def train(table: LabelledTable, uri: str, options: Options | None = None) -> Tra
     options = options or Options()
     on_step = options.on_step
     check_destination(uri)
-    build = feature_set(table.description)
     on_step("making features")
-    features = build(table.transactions)
-    judged, quality = _backtest(table, build, features, options)
+    features, history = table_features(table)
+    judged, quality = _backtest(table, feature_set(table.description), features, options)
     fitted = fit(features, table.labels, options)
     files = _files_of(fitted)
-    manifest = _manifest(table, fitted, files, quality, options.seed)
+    profiles = None
+    if history is not None and options.profiles:
+        files[_PROFILES_FILE] = history.packed()
+        sizes = {name: len(log) for name, log in history.store.profiles.logs.items()}
+        profiles = ProfilesEntry(file=_PROFILES_FILE, newest=end_of(history), entities=sizes)
+    manifest = _manifest(table, fitted, files, quality, options.seed, profiles)
     on_step("drawing the model card")
     files |= render_card(manifest, judged)
     on_step("writing the bundle")
@@ -91,7 +105,7 @@ def _backtest(
         },
     )
     later = table.transactions.take(slice(start, len(table)))
-    judged = judge_rows(judge, lanes, later, table.labels[start:])
+    judged = judge_rows(judge, lanes, later, features[start:], table.labels[start:])
     return judged, {
         "measured": True,
         "trained_on": {"rows": start, "until": table.time_of(start)},
@@ -116,6 +130,7 @@ def _manifest(
     files: Mapping[str, bytes],
     quality: Mapping[str, Any],
     seed: int,
+    profiles: ProfilesEntry | None,
 ) -> Manifest:
     parameters = {FRAUD_LANE: fitted.parameters, NOVELTY_LANE: fitted.forest_parameters}
     models = {
@@ -131,6 +146,7 @@ def _manifest(
         models=models,
         calibration=fitted.calibration,
         novelty=NoveltyEntry(file=_NOVELTY_FILE, rows=len(fitted.novelty)),
+        profiles=profiles,
         data=DataEntry(
             sha256=table.sha256(),
             rows=len(table),

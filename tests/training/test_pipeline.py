@@ -9,10 +9,11 @@ from sentinel.bundle import open_bundle
 from sentinel.calibration import log_odds
 from sentinel.dataset import load_description
 from sentinel.errors import BundleError, TableError
+from sentinel.history import table_features
+from sentinel.table import read_table
 from training.fit import Options, fit, fit_sigmoid
 from training.judge import judge_rows
 from training.pipeline import train
-from training.table import read_table
 
 
 def test_the_same_data_and_seed_give_the_same_bytes(
@@ -66,7 +67,8 @@ def test_a_model_beats_the_base_rate_on_rows_it_never_saw(
     train(read_table(str(creditcard_file), description, until="0.7"), uri)
     later = read_table(str(creditcard_file), description, since="0.7")
     bundle = open_bundle(uri)
-    judged = judge_rows(bundle.judge(), bundle.lanes(), later.transactions, later.labels)
+    features, _ = table_features(later)
+    judged = judge_rows(bundle.judge(), bundle.lanes(), later.transactions, features, later.labels)
     quality = judged.quality(resamples=200)
     assert quality.auroc.value > 0.9
     assert quality.brier_skill.value > 0.3

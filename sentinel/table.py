@@ -5,6 +5,7 @@ could not honestly be trained on or judged by is refused with one line that name
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,23 +17,39 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sentinel.dataset import ROW_ORDER, DatasetDescription
+from sentinel.dataset import ROW_ORDER, DatasetDescription, FieldSpec
 from sentinel.errors import InvalidTransactions, TableError, UsageError
 from sentinel.fields import microseconds, moment
 from sentinel.parse_arrow import ArrowParser
+from sentinel.profile_plan import profile_plan
 from sentinel.transactions import Transactions
 
 _PARQUET_MAGIC = b"PAR1"
 
 
 @dataclass(frozen=True, slots=True)
+class Past:
+    """Rows of a file before those that are used: profiles may rest on them."""
+
+    transactions: Transactions
+    labels: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, slots=True)
 class LabelledTable:
-    """n transactions in time order with their labels, (n,) int8, 1 for fraud; both kinds occur."""
+    """n transactions in time order with their labels, (n,) int8, 1 for fraud; both kinds occur.
+
+    ``past``: the rows of the file before them; ``None`` where the description needs none.
+    """
 
     origin: str
     description: DatasetDescription
     transactions: Transactions
     labels: NDArray[np.int8]
+    past: Past | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -49,14 +66,19 @@ class LabelledTable:
     def sha256(self) -> str:
         """A digest of every value the models or the decisions see, whatever file it came from."""
         digest = hashlib.sha256()
-        rows = self.transactions
-        for numbers in (rows.times, rows.numbers, self.labels):
-            if numbers is not None:
-                digest.update(np.ascontiguousarray(numbers).tobytes())
-        for name, column in rows.entities.items():
-            digest.update(name.encode() + b"\0")
-            digest.update("\0".join(column.to_pylist()).encode())
+        if self.past is not None and len(self.past):
+            _digest_rows(digest, self.past.transactions, self.past.labels)
+        _digest_rows(digest, self.transactions, self.labels)
         return digest.hexdigest()
+
+
+def _digest_rows(digest: "hashlib._Hash", rows: Transactions, labels: NDArray[np.int8]) -> None:
+    for numbers in (rows.times, rows.numbers, labels):
+        if numbers is not None:
+            digest.update(np.ascontiguousarray(numbers).tobytes())
+    for name, column in rows.entities.items():
+        digest.update(name.encode() + b"\0")
+        digest.update("\0".join(column.to_pylist()).encode())
 
 
 def read_table(
@@ -64,20 +86,23 @@ def read_table(
     description: DatasetDescription,
     since: str | None = None,
     until: str | None = None,
+    *,
+    both_kinds: bool = True,
 ) -> LabelledTable:
     """The rows of a Parquet or CSV file from ``since`` (included) to ``until`` (not included).
 
     Bounds are RFC 3339 times or dates (UTC), or fractions of the rows from 0 to 1 where the
-    description says ``time: row_order``.
+    description says ``time: row_order``. ``both_kinds``: refuse a table without frauds, or of
+    frauds alone.
 
     :raises TableError: anything that would make training or judging on it dishonest or impossible.
     :raises UsageError: a bound that is no time, or no fraction.
     """
-    table = _rename(_read(path, description), description, path)
+    table = renamed(_read(path, description), description, path)
     if not table.num_rows:
         raise TableError(f"{path}: has no rows")
     labels = _labels(table, description, path)
-    table = _with_ids(table, description)
+    table = with_ids(table, description)
     try:
         transactions = ArrowParser(description).table(table).all_or_raise()
     except InvalidTransactions as error:
@@ -90,13 +115,17 @@ def read_table(
     rows = _range(transactions, description, since, until)
     if rows.start >= rows.stop:
         raise TableError(f"{path}: no rows from {since or 'the start'} until {until or 'the end'}")
+    past = None
+    if profile_plan(description) is not None:
+        before = slice(0, rows.start)
+        past = Past(transactions.take(before), labels[before])
     labels, transactions = labels[rows], transactions.take(rows)
-    if not labels.any() or labels.all():
+    if both_kinds and (not labels.any() or labels.all()):
         kind = "fraud" if labels.any() else "legitimate"
         raise TableError(
             f"{path}: all {len(labels):,} rows are {kind} by {description.label}; expected both"
         )
-    return LabelledTable(path, description, transactions, labels)
+    return LabelledTable(path, description, transactions, labels, past)
 
 
 def _read(path: str, description: DatasetDescription) -> pa.Table:
@@ -111,7 +140,7 @@ def _read(path: str, description: DatasetDescription) -> pa.Table:
             start = stream.read(4)
         if not start:
             raise TableError(f"{path}: is empty; expected Parquet or CSV")
-        names = {n for name, s in description.fields.items() for n in (name, *s.aliases)}
+        names = column_names(description.fields)
         if start == _PARQUET_MAGIC:
             present = pq.read_schema(file).names
             return pq.read_table(file, columns=[n for n in present if n in names])
@@ -139,10 +168,20 @@ def _read_csv(file: Path, description: DatasetDescription) -> pa.Table:
     return table
 
 
-def _rename(table: pa.Table, description: DatasetDescription, path: str) -> pa.Table:
-    """Columns under the product's names."""
+def column_names(fields: Mapping[str, FieldSpec]) -> set[str]:
+    """Every name that a table may have one of these fields under."""
+    return {n for name, spec in fields.items() for n in (name, *spec.aliases)}
+
+
+def renamed(
+    table: pa.Table, description: DatasetDescription, path: str, *, labelled: bool = True
+) -> pa.Table:
+    """The columns under the product's names; without the label unless ``labelled``.
+
+    :raises TableError: one is missing (but for ids), or is there under two names.
+    """
     columns = {}
-    for name, spec in description.fields.items():
+    for name, spec in (description.fields if labelled else description.inputs).items():
         found = [c for c in table.column_names if c in (name, *spec.aliases)]
         if len(found) > 1:
             raise TableError(f"{path}: columns {' and '.join(found)} are both the field {name}")
@@ -154,11 +193,11 @@ def _rename(table: pa.Table, description: DatasetDescription, path: str) -> pa.T
     return pa.table(columns)
 
 
-def _with_ids(table: pa.Table, description: DatasetDescription) -> pa.Table:
-    """The table with an id column: its own, or the row numbers."""
+def with_ids(table: pa.Table, description: DatasetDescription, first: int = 0) -> pa.Table:
+    """The table with an id column: its own, or the row numbers, counted from ``first``."""
     if description.id in table.column_names:
         return table
-    rows = pa.array(np.arange(table.num_rows)).cast(pa.string())
+    rows = pa.array(np.arange(first, first + table.num_rows)).cast(pa.string())
     return table.append_column(description.id, rows)
 
 

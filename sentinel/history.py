@@ -1,0 +1,158 @@
+"""Profiles from tables: how a history becomes what is known of every entity.
+
+Training makes the profiles that go into a bundle; ``evaluate`` and ``score`` go on from them, and
+``--history FILE`` makes others. All of them note labelled rows here.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sentinel.bundle import Bundle
+from sentinel.dataset import DatasetDescription
+from sentinel.feature_specs import microseconds_of
+from sentinel.features import FeatureSet, feature_set
+from sentinel.fields import moment
+from sentinel.profile_plan import ProfilePlan
+from sentinel.profile_snapshot import restore, snapshot
+from sentinel.profile_store import MemoryStore, SeenTransaction
+from sentinel.profiles import Events
+from sentinel.records import event_ids, name_hashes
+from sentinel.table import LabelledTable, read_table
+from sentinel.transactions import Transactions, concatenate
+
+LABELS_AFTER = 30 * 86_400_000_000
+"""Microseconds after the label delay in which a label of a transaction in a snapshot still finds
+it."""
+
+COLD = "cold"
+"""Where profiles come from when they come from nowhere."""
+
+
+class History:
+    """Profiles that tables are noted in, of one description that has a ``plan``."""
+
+    def __init__(self, description: DatasetDescription, plan: ProfilePlan) -> None:
+        self._description = description
+        self._plan = plan
+        self._delay = microseconds_of(description.behaviour.label_delay)
+        self.store = MemoryStore()
+        self.source = COLD
+        """Where the profiles are from: ``cold``, ``bundle`` or ``history``."""
+        self.newest: int | None = None
+        """Time of the newest event they came with."""
+
+    def start_from(self, bundle: Bundle, file: str | None = None) -> None:
+        """Takes the profiles of this labelled table, or else those in the bundle, if it has any.
+
+        :raises TableError: the table cannot be used.
+        :raises BundleError: the profiles in the bundle cannot be.
+        """
+        if file is not None:
+            table = read_table(file, self._description, both_kinds=False)
+            self.note(table.transactions, table.labels)
+            self.source, self.newest = "history", self.store.profiles.newest
+        elif (packed := bundle.profiles) is not None:
+            self.newest = restore(packed, self.store)
+            self.source = "bundle"
+
+    def note(
+        self, transactions: Transactions, labels: NDArray[np.int8] | None = None
+    ) -> NDArray[np.float32]:
+        """(n, b) what the profiles say of these rows, which are then noted with their labels."""
+        events = self._events(transactions, labels)
+        behaviour, _ = self.store.profiles.advance(self._plan, events)
+        self._see(transactions, events)
+        return behaviour
+
+    def features_of(self, table: LabelledTable, features: FeatureSet) -> NDArray[np.float32]:
+        """(n, f) features of a table's rows.
+
+        The rows of its file before them are noted too, less those that the profiles have already.
+        """
+        past = table.past
+        if past is not None and len(past):
+            times = past.transactions.times
+            assert times is not None
+            new = slice(0 if self.newest is None else int(np.searchsorted(times, self.newest + 1)),
+                        len(times))  # fmt: skip
+            self.note(past.transactions.take(new), past.labels[new])
+        return features(table.transactions, self.note(table.transactions, table.labels))
+
+    def packed(self) -> bytes:
+        """A snapshot with all that can still matter to what comes after the newest event."""
+        newest = self.store.profiles.newest or 0
+        return snapshot(self.store, newest - max(each.keep for each in self._plan.entities))
+
+    def _events(self, transactions: Transactions, labels: NDArray[np.int8] | None) -> Events:
+        assert transactions.times is not None
+        size = len(transactions)
+        amount = list(self._description.numbers).index(self._description.amount)
+        return Events(
+            times=transactions.times,
+            amounts=transactions.numbers[:, amount],
+            keys={name: transactions.entities[name] for name in self._plan.keys},
+            ids=event_ids(name_hashes(transactions.ids)),
+            frauds=np.zeros(size, np.uint8) if labels is None else labels.astype(np.uint8),
+        )
+
+    def _see(self, transactions: Transactions, events: Events) -> None:
+        """Remembers the rows that a label may still come for."""
+        if not len(events):
+            return
+        since = events.times[-1] - self._delay - LABELS_AFTER
+        rows = np.flatnonzero(events.times > since)
+        names = name_hashes(transactions.ids)[rows].tolist()
+        columns = (events.ids, events.times, events.frauds)
+        keys = zip(*(_rows_of(events.keys, name, rows) for name in self._plan.keys), strict=True)
+        values = zip(*(column[rows].tolist() for column in columns), keys, strict=True)
+        for name, (event, when, fraud, row) in zip(names, values, strict=True):
+            by_entity = dict(zip(self._plan.keys, row, strict=True))
+            self.store.seen.put(name, SeenTransaction(event, when, by_entity, fraud))
+
+
+def _rows_of(keys: Mapping[str, pa.StringArray], name: str, rows: NDArray[np.intp]) -> list[str]:
+    return keys[name].take(pa.array(rows)).to_pylist()
+
+
+def table_features(
+    table: LabelledTable, history: History | None = None
+) -> tuple[NDArray[np.float32], History | None]:
+    """(n, f) features of a table, and the profiles after it.
+
+    ``history``: what to go on from; without it profiles begin with the table's own past. ``None``
+    where the description has no profiles.
+    """
+    features = feature_set(table.description)
+    if features.plan is None:
+        return features(table.transactions), None
+    history = history or History(table.description, features.plan)
+    return history.features_of(table, features), history
+
+
+def history_of(bundle: Bundle, file: str | None = None) -> History | None:
+    """The profiles that come with a bundle, or of a labelled table instead of them; ``None`` where
+    the bundle's features need none.
+
+    :raises TableError: the table cannot be used.
+    """
+    plan = feature_set(bundle.manifest.description).plan
+    if plan is None:
+        return None
+    history = History(bundle.manifest.description, plan)
+    history.start_from(bundle, file)
+    return history
+
+
+def end_of(history: History) -> str:
+    """The time of the newest event in these profiles, for people."""
+    newest = history.store.profiles.newest
+    return "nothing yet" if newest is None else moment(newest).isoformat()
+
+
+def past_and_rows(table: LabelledTable) -> Transactions:
+    """All rows that were read, in order."""
+    parts = [table.transactions]
+    return concatenate(parts if table.past is None else [table.past.transactions, *parts])
