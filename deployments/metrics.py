@@ -7,7 +7,8 @@ set again and again (``every``).
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ray.serve.metrics import Counter, Gauge, Histogram
 
@@ -65,6 +66,27 @@ class BundleMetrics:
         if refusal is not None:
             self._refused.set(1, refusal)
         self._refusal = refusal
+
+
+class ProfileMetrics:
+    """What the deployment of the profiles does."""
+
+    def __init__(self) -> None:
+        self.bundle = BundleMetrics()
+        self._entities = Gauge(
+            "sentinel_profile_entities",
+            description="entities that have a profile",
+            tag_keys=("entity",),
+        )
+        self._bytes = Gauge("sentinel_profile_bytes", description="bytes of all profiles")
+        self._kept = Gauge("sentinel_identities_kept", description="identities remembered")
+
+    def show(self, figures: Mapping[str, Any]) -> None:
+        """What the store holds (``MemoryStore.figures``)."""
+        for entity, count in figures["entities"].items():
+            self._entities.set(count, {"entity": entity})
+        self._bytes.set(figures["bytes"])
+        self._kept.set(figures["identities"])
 
 
 class LaneMetrics:

@@ -15,8 +15,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from sentinel.answers import JSON
+from sentinel.errors import InvalidTransactions, MalformedInput, Overloaded
+from sentinel.profile_store import Label
 from serve_app import openapi, problems
 from serve_app.home import home_page
+from serve_app.labels import LabelReader, answer_labels
 from serve_app.problems import Problem
 from serve_app.served import ServedBundle
 
@@ -41,11 +44,17 @@ class Router(Protocol):
     async def refused(self) -> Sequence[RefusedBundle]:
         """The bundles that were refused; empty when what should be served is."""
 
+    async def profiles(self) -> str:
+        """Where the profiles come from (see ``FraudRouter.profiles``)."""
+
+    async def label(self, labels: Sequence[Label]) -> list[str]:
+        """What became of each label, in order."""
+
     async def metrics(self) -> bytes:
         """The metrics of this node's replicas of the application, in Prometheus' text format."""
 
 
-def create_api(router: Router, served: ServedBundle) -> FastAPI:
+def create_api(router: Router, served: ServedBundle, labels: LabelReader) -> FastAPI:
     """The app for this bundle."""
     # With its scripts from here: a payment network has no way out to fetch them.
     app = FastAPIOffline(
@@ -55,6 +64,7 @@ def create_api(router: Router, served: ServedBundle) -> FastAPI:
         static_url="/docs/static",
     )
     _add_state(app, router, served)
+    _add_labels(app, router, labels)
     _add_pages(app, router, served)
     _add_problems(app)
     _describe(app, served)
@@ -83,13 +93,36 @@ def _add_state(app: FastAPI, router: Router, served: ServedBundle) -> None:
             detail = "; ".join(f"{name}: {why}" for name, why in missing.items())
             members = {"missing": missing}
             raise Problem(503, "not-ready", detail, members=members, headers={"retry-after": "1"})
-        refused = await router.refused()
-        return _json({"status": "ready", "model_version": digest, "refused": refused})
+        content = {
+            "status": "ready",
+            "model_version": digest,
+            "profiles": await router.profiles(),
+            "refused": await router.refused(),
+        }
+        return _json(content)
 
     @app.get("/model", **openapi.MODEL)
     async def served_model() -> Response:
         """The manifest of the bundle that answers, and its digest as `model_version`."""
-        return _json({"model_version": digest, "refused": await router.refused(), **manifest})
+        own = {
+            "model_version": digest,
+            "profiles": await router.profiles(),
+            "refused": await router.refused(),
+        }
+        return _json({**manifest, **own, "snapshot": manifest["profiles"]})
+
+
+def _add_labels(app: FastAPI, router: Router, labels: LabelReader) -> None:
+    @app.post("/labels", **openapi.LABELS)
+    async def label(request: Request) -> Response:
+        """What transactions turned out to be: confirmed frauds and all-clears.
+
+        Each counts in the risk of its customer and terminal from the label delay after its
+        transaction on.
+        """
+        found, errors = await labels.read(dict(request.scope["headers"]), request.receive)
+        outcomes = await router.label(found) if found else []
+        return Response(answer_labels(found, outcomes, errors), media_type=JSON)
 
 
 def _add_pages(app: FastAPI, router: Router, served: ServedBundle) -> None:
@@ -115,6 +148,18 @@ def _add_problems(app: FastAPI) -> None:
     @app.exception_handler(Problem)
     async def refused(_: Request, error: Problem) -> Response:
         return error.response()
+
+    @app.exception_handler(MalformedInput)
+    async def malformed(_: Request, error: MalformedInput) -> Response:
+        return problems.malformed(error).response()
+
+    @app.exception_handler(InvalidTransactions)
+    async def invalid(_: Request, error: InvalidTransactions) -> Response:
+        return problems.invalid(error).response()
+
+    @app.exception_handler(Overloaded)
+    async def overloaded(_: Request, error: Overloaded) -> Response:
+        return problems.overloaded(error).response()
 
     @app.exception_handler(HTTPException)
     async def framework(_: Request, error: HTTPException) -> Response:

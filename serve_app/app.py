@@ -8,13 +8,15 @@ from ray import serve
 from ray.serve import Application
 
 from deployments.lane_server import DEFAULT_BUNDLE, lane_deployments
+from deployments.profile_server import profile_deployment
 from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE
 from serve_app.args import AppArgs
 from serve_app.router import ROUTER, FraudRouter
 
 
 def build(args: AppArgs) -> Application:
-    """The application: the router, and behind it a deployment for each lane."""
+    """The application: the router, and behind it the profiles and a deployment for each lane."""
     lanes = lane_deployments()
+    profiles = profile_deployment(args.profiles)
     router = serve.deployment(name=ROUTER, user_config=DEFAULT_BUNDLE)(serve.ingress()(FraudRouter))
-    return router.bind(args, lanes[FRAUD_LANE], lanes[NOVELTY_LANE])
+    return router.bind(args, profiles, lanes[FRAUD_LANE], lanes[NOVELTY_LANE])

@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from deployments.profile_settings import ProfileSettings
 from sentinel.coalescing import QueueLimits
 
 MIB = 2**20
@@ -84,4 +85,11 @@ class AppArgs(_Strict):
         default=False,
         description="serve without API keys even where other machines can reach it",
     )
+    feature_log: str | None = Field(
+        default=None,
+        min_length=1,
+        description="folder that routers write the features of every transaction to, to hold them "
+        "against offline ones; a few hundred bytes each",
+    )
     router: RouterSettings = RouterSettings()
+    profiles: ProfileSettings = ProfileSettings()

@@ -58,6 +58,20 @@ def serve(
     allow_anonymous: Annotated[
         bool, typer.Option("--allow-anonymous", help="Serve other machines without keys.")
     ] = False,
+    profiles: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URI",
+            help="redis://… keeps profiles there; a path, a snapshot that is written when this "
+            "stops and read when it starts.",
+        ),
+    ] = None,
+    history: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Labelled table that profiles start from, not the bundle's."
+        ),
+    ] = None,
     print_env: Annotated[
         bool,
         typer.Option(
@@ -81,6 +95,8 @@ def serve(
         port=port,
         api_keys=None if api_keys is None else str(api_keys),
         allow_anonymous=True if allow_anonymous else None,
+        profiles=profiles,
+        history=history,
     )
     with resources.as_file(resources.files("serve_app") / "config.yaml") as packaged:
         _run(config or packaged, overlay)
@@ -142,7 +158,7 @@ def _run(file: Path, overlay: Overlay) -> None:
             serving = running.enter_context(LocalServe(config, signals))
             ready = serving.wait_until_ready(step)
         if ready:
-            show_start_page(config, opened, serving.logs)
+            show_start_page(config, opened, serving.logs, serving.profiles())
         while not signals.stop:
             signals.wait()
             if signals.take_reload():

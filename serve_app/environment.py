@@ -9,6 +9,7 @@ import shlex
 import socket
 from collections.abc import Mapping, MutableMapping
 
+from deployments.ray_environment import PRIVATE
 from serve_app.serve_config import CannotServe
 
 HAPROXY_FOLDER = f"/tmp/haproxy-serve-{os.getuid()}"
@@ -39,14 +40,7 @@ RECOMMENDED: Mapping[str, str] = {
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "30",
     # /metrics is at most so many milliseconds and one second behind; the default is 10 s.
     "RAY_metrics_report_interval_ms": "1000",
-    # Whoever reaches Ray's ports can run code as this user. They are on loopback, but loopback is
-    # shared by everyone on the machine, and each replica's own gRPC port is not even there: Ray
-    # binds it to every interface. So callers need the token in ~/.ray/auth_token.
-    "RAY_AUTH_MODE": "token",
-    # Ray's switch for "this machine only", on by default on macOS and Windows: its sockets listen
-    # on 127.0.0.1. Who joins this Ray must set it too.
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
+    **PRIVATE,
     # Throughput mode would keep a thousand lines back; there is none a request (no access log).
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
     # To the log files alone: a terminal shows what the command has to say.

@@ -1,19 +1,38 @@
-"""What a flight does: transactions that met in the queue, scored together by one bundle."""
+"""What a flight does: transactions that met in the queue, judged together by one bundle."""
 
+import asyncio
+import itertools
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from sentinel.answers import each_json
 from sentinel.coalescing import Coalescer, QueueLimits
-from sentinel.decision import DECISIONS
-from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE, Decisions, Lanes, Scores, join
+from sentinel.errors import IdentityConflict, Overloaded
+from sentinel.identity import CONFLICT, LEASE
+from sentinel.parsing import Parsed
+from sentinel.scoring import Decisions, join
 from sentinel.transactions import Transactions, concatenate
-from serve_app.metrics import ANSWER, DECIDE, FEATURES, PARSE, RouterMetrics
+from serve_app.future import FutureCheck
+from serve_app.judging import Judging, Verdict
+from serve_app.metrics import ANSWER, PARSE, RouterMetrics
 from serve_app.served import ServedBundle
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.05
+"""Seconds before a transaction whose twin is being judged is looked at again: first, and at most.
+"""
+
+TWIN_SECONDS = LEASE + 1
+"""Longest wait for a twin: past its lease this one would have been judged itself."""
+
+
+class _TwinInFlight(Exception):
+    """The same transaction is being judged already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,110 +41,177 @@ class _One:
 
     served: ServedBundle
     row: msgspec.Struct
+    caller: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Parsed transactions; their result is the decisions on them."""
+    """Parsed transactions; their result is what became of them."""
 
     served: ServedBundle
     transactions: Transactions
+    caller: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of n transactions: ``decisions`` on those at the positions ``rows`` (ascending),
+    and the positions of ``conflicts``, whose id was used with other fields."""
+
+    decisions: Decisions
+    rows: NDArray[np.intp]
+    conflicts: NDArray[np.intp]
 
 
 _Work = _One | _Rows
-_Result = bytes | Decisions
+_Result = bytes | Verdict
 
 
 class Flights:
-    """Scores whatever comes, together with whatever else has come."""
+    """Judges whatever comes, together with whatever else has come."""
 
-    def __init__(self, lanes: Lanes, limits: QueueLimits, metrics: RouterMetrics) -> None:
-        self._lanes = lanes
+    def __init__(
+        self,
+        judging: Judging,
+        limits: QueueLimits,
+        metrics: RouterMetrics,
+        future: FutureCheck,
+    ) -> None:
+        self._judging = judging
         self._metrics = metrics
+        self._future = future
         # A request of many rows enters the queue a part at a time, so that others come in between.
         self._part = max(1, limits.flight_rows // 2)
         self.queue: Coalescer[_Work, _Result] = Coalescer(
             self._fly, limits, on_flight=metrics.flight
         )
 
-    async def one(self, served: ServedBundle, row: msgspec.Struct) -> bytes:
+    async def one(self, served: ServedBundle, row: msgspec.Struct, caller: str) -> bytes:
         """The answer to one transaction that ``served.json.read`` gave.
 
         Its columns are made when its flight sets off, all in one go: that takes a fraction of the
         time that each by itself would.
 
         :raises InvalidTransactions: a number or a time is out of range.
+        :raises IdentityConflict: its id was used with other fields.
         :raises Overloaded: there is no room.
         """
         self.queue.check()
-        answer = await self.queue.submit(served, _One(served, row), 1)
-        assert isinstance(answer, bytes)
-        return answer
+        async for _ in _Turns():
+            try:
+                answer = await self.queue.submit(served, _One(served, row, caller), 1)
+            except _TwinInFlight:
+                continue
+            assert isinstance(answer, bytes)
+            return answer
+        raise AssertionError("the turns end with an error")
 
-    async def rows(self, served: ServedBundle, transactions: Transactions) -> Decisions:
-        """The decisions on n >= 0 transactions.
+    async def rows(self, served: ServedBundle, transactions: Transactions, caller: str) -> Outcome:
+        """What becomes of n >= 0 transactions.
 
         :raises Overloaded: there is no room; never in the middle of them.
         """
         self.queue.check()
-        parts = []
+        decisions, rows, conflicts = [], [], []
         for start in range(0, max(1, len(transactions)), self._part):
             part = transactions
             if len(transactions) > self._part:
                 part = transactions.take(slice(start, start + self._part))
-            decisions = await self.queue.submit(served, _Rows(served, part), max(1, len(part)))
-            assert isinstance(decisions, Decisions)
-            parts.append(decisions)
-        return join(parts)
+            found = await self._part_of(served, part, caller)
+            decisions.append(found.decisions)
+            rows.append(found.rows + start)
+            conflicts.append(found.conflicts + start)
+        return Outcome(join(decisions), np.concatenate(rows), np.concatenate(conflicts))
+
+    async def _part_of(
+        self, served: ServedBundle, transactions: Transactions, caller: str
+    ) -> Outcome:
+        decisions, rows, conflicts = [], [], []
+        left = np.arange(len(transactions))
+        async for _ in _Turns():
+            some = transactions if len(left) == len(transactions) else transactions.take(left)
+            verdict = await self.queue.submit(
+                served, _Rows(served, some, caller), max(1, len(some))
+            )
+            assert isinstance(verdict, Verdict)
+            decisions.append(verdict.decisions)
+            rows.append(left[verdict.decided])
+            conflicts.append(left[verdict.codes == CONFLICT])
+            left = left[verdict.waiting]
+            if not len(left):
+                break
+        every, found = np.concatenate(rows), join(decisions)
+        if len(rows) > 1:
+            order = np.argsort(every)
+            every, found = every[order], found.take(order)
+        return Outcome(found, every, np.concatenate(conflicts))
 
     async def _fly(self, work: Sequence[_Work]) -> list[_Result | BaseException]:
         served = work[0].served
         start = time.perf_counter()
-        parsed = served.json.together([item.row for item in work if isinstance(item, _One)])
-        refused = parsed.errors_by_row()
-        tables = [item.transactions for item in work if isinstance(item, _Rows)]
-        transactions = concatenate([parsed.transactions, *tables])
-        parse_end = self._passed(PARSE, start)
-        features = served.judge.features(transactions)
-        self._passed(FEATURES, parse_end)
-        scores = await self._scores(features, served.digest)
+        ones = [item for item in work if isinstance(item, _One)]
+        tables = [item for item in work if isinstance(item, _Rows)]
+        read = served.json.together([item.row for item in ones])
+        parsed = self._future(served, read)
+        transactions = concatenate([parsed.transactions, *(item.transactions for item in tables)])
+        callers = [ones[row].caller for row in parsed.rows.tolist()]
+        callers += itertools.chain(*([item.caller] * len(item.transactions) for item in tables))
+        self._metrics.stage(PARSE, time.perf_counter() - start)
+        holder = secrets.randbits(62) + 1
+        verdict = await self._judging.judge(served, transactions, callers, holder)
         start = time.perf_counter()
-        decisions = served.judge.decide(transactions, scores)
-        start = self._passed(DECIDE, start)
-        good = len(parsed.transactions)
-        answers = iter(each_json(decisions.rows(0, good), served.manifest.policy))
+        answers = iter(self._answers(served, parsed, verdict, len(ones)))
         results: list[_Result | BaseException] = []
-        one, row = 0, good
+        row = len(parsed.transactions)
         for item in work:
             if isinstance(item, _One):
-                results.append(refused[one] if one in refused else next(answers))
-                one += 1
+                results.append(next(answers))
             else:
                 stop = row + len(item.transactions)
-                results.append(decisions.rows(row, stop))
+                results.append(verdict.rows(row, stop))
                 row = stop
-        self._passed(ANSWER, start)
-        self._count(decisions, scores)
-        self._metrics.refused(len(refused))
+        self._metrics.stage(ANSWER, time.perf_counter() - start)
         return results
 
-    async def _scores(
-        self, features: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]", digest: str
-    ) -> Scores:
-        if not len(features):  # every body was refused: nothing to ask
-            return Scores(np.empty(0), np.empty(0))
-        return await self._lanes(features, digest)
+    def _answers(
+        self, served: ServedBundle, parsed: Parsed, verdict: Verdict, count: int
+    ) -> list[bytes | BaseException]:
+        """What each of the ``count`` single transactions gets."""
+        refused = parsed.errors_by_row()
+        self._metrics.refused(len(refused))
+        good = len(parsed.transactions)
+        mine = verdict if good == len(verdict.codes) else verdict.rows(0, good)
+        answers: list[bytes | BaseException] = list(each_json(mine.decisions))
+        if len(answers) == count:  # as good as always
+            return answers
+        results: list[bytes | BaseException] = [_TwinInFlight()] * count
+        for row, error in refused.items():
+            results[row] = error
+        for at in np.flatnonzero(mine.codes == CONFLICT).tolist():
+            name = served.judge.description.id
+            value = parsed.transactions.ids[at].as_py()
+            results[int(parsed.rows[at])] = IdentityConflict(name, value)
+        for at, answer in zip(mine.decided.tolist(), answers, strict=True):
+            results[int(parsed.rows[at])] = answer
+        return results
 
-    def _passed(self, stage: str, start: float) -> float:
-        now = time.perf_counter()
-        self._metrics.stage(stage, now - start)
-        return now
 
-    def _count(self, decisions: Decisions, scores: Scores) -> None:
-        rows = len(decisions)
-        self._metrics.scored(rows)
-        for code, count in enumerate(np.bincount(decisions.decision, minlength=len(DECISIONS))):
-            self._metrics.decided(DECISIONS[code], int(count))
-        for lane, missing in ((FRAUD_LANE, scores.fraud), (NOVELTY_LANE, scores.anomaly)):
-            if missing is None:
-                self._metrics.degraded(lane, rows)
+class _Turns:
+    """Turns of a loop that waits for twins, with longer and longer pauses between.
+
+    :raises Overloaded: they took too long.
+    """
+
+    def __init__(self) -> None:
+        self._pause = 0.0
+        self._until = time.monotonic() + TWIN_SECONDS
+
+    def __aiter__(self) -> "_Turns":
+        return self
+
+    async def __anext__(self) -> None:
+        if self._pause:
+            if time.monotonic() > self._until:
+                raise Overloaded("twin", "the same transaction is still being judged")
+            await asyncio.sleep(self._pause)
+        self._pause = min(max(2 * self._pause, FIRST_PAUSE), LONGEST_PAUSE)

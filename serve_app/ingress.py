@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sentinel.errors import InvalidTransactions, MalformedInput, Overloaded
+from sentinel.errors import IdentityConflict, InvalidTransactions, MalformedInput, Overloaded
 from serve_app import problems
 from serve_app.bodies import Headers
 from serve_app.keys import ApiKeys
@@ -24,6 +24,9 @@ logger = logging.getLogger("ray.serve")  # the one Serve writes to each replica'
 
 PIECE = 256 * 2**10
 """Bytes of an answer that are handed over at once."""
+
+HTTP = "http:"
+"""Before the name of an API key in a caller's name; without keys there is one caller."""
 
 _OPEN = ("/health", "/ready")
 """What asks for no key: probes have none."""
@@ -89,7 +92,7 @@ class Ingress:
     async def _predict(
         self,
         path: str,
-        route: Callable[[Headers, Receive], Awaitable[Answer]],
+        route: Callable[[Headers, Receive, str], Awaitable[Answer]],
         scope: Scope,
         receive: Receive,
         send: Send,
@@ -97,8 +100,8 @@ class Ingress:
         extra: dict[str, str] = {}
         try:
             headers = dict(scope["headers"])
-            self._admit(scope["method"], headers)
-            answer = await route(headers, receive)
+            caller = self._admit(scope["method"], headers)
+            answer = await route(headers, receive, caller)
             status, kind, body = 200, answer.media_type, answer.body
         except Exception as error:
             problem = self._problem(error)
@@ -111,15 +114,16 @@ class Ingress:
         self._metrics.answered(path, status)
         await _send(send, status, kind, body, extra)
 
-    def _admit(self, method: str, headers: Headers) -> None:
+    def _admit(self, method: str, headers: Headers) -> str:
+        """Who asks: the same ``transaction_id`` of another caller is another transaction."""
         if method != "POST":
             detail = f"{method} is not for this route; expected POST"
             raise Problem(405, "method-not-allowed", detail, headers={"allow": "POST"})
-        if self._keys is not None:
-            self._keys.require(headers, "score")
+        name = "" if self._keys is None else self._keys.require(headers, "score")
         if self._stopping:
             again = {"retry-after": "1", "connection": "close"}
             raise Problem(503, "stopping", "this router answers what it has", headers=again)
+        return f"{HTTP}{name}"
 
     def _problem(self, error: Exception) -> Problem:
         match error:
@@ -129,6 +133,8 @@ class Ingress:
                 return problems.malformed(error)
             case InvalidTransactions():
                 return problems.invalid(error)
+            case IdentityConflict():
+                return problems.conflict(error)
             case Overloaded():
                 self._metrics.shed(error.bound)
                 return problems.overloaded(error)

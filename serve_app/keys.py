@@ -28,7 +28,7 @@ logger = logging.getLogger("ray.serve")
 Scope = Literal["score", "label", "read"]
 SCOPES: dict[Scope, str] = {
     "score": "/predict and /predict/batch",
-    "label": "/labels (not in this release)",
+    "label": "/labels",
     "read": "/model, /metrics, /docs and /",
 }
 """Each scope and what it opens. /health and /ready ask for no key."""

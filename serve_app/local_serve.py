@@ -8,16 +8,14 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import wait
 from contextlib import redirect_stdout
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
-import ray
 from pydantic import BaseModel, ValidationError
 from ray import serve
-from ray._private.services import find_gcs_addresses
 from ray.exceptions import RayError
 from ray.serve._private.api import serve_start
 from ray.serve.config import AutoscalingConfig
@@ -32,9 +30,9 @@ from ray.serve.schema import (
     ServeDeploySchema,
 )
 
+from deployments.local_ray import LocalRay
 from sentinel.console import OnStep, note
 from serve_app.environment import HAPROXY_FOLDER
-from serve_app.own_processes import end_marked, mark_descendants, marked
 from serve_app.serve_config import CannotServe, ServeConfig
 from serve_app.signals import Signals
 
@@ -50,6 +48,12 @@ DRAIN_SECONDS = 20.0
 
 OUTCOME_SECONDS = 60.0
 """Longest wait for a reload to take effect, before saying that it has not yet."""
+
+SAVE_SECONDS = 60.0
+"""Longest wait for the snapshot of profiles to be written."""
+
+ROUTER, PROFILES = "FraudRouter", "Profiles"
+"""The deployments that are told things."""
 
 DELIVERY_SECONDS = 0.5
 """Time for HAProxy to hand over the end of the last answers once the routers have given them."""
@@ -68,8 +72,7 @@ class LocalServe:
         """:raises CannotServe: Serve does not accept the config."""
         self._config = config
         self._signals = signals
-        self._started = False
-        self._thread = ThreadPoolExecutor(1, "ray")
+        self._ray = LocalRay(namespace="serve", object_store_bytes=OBJECT_STORE_BYTES)
         self._schema = _schema(config)
         self.logs = ""
         """The folder of Serve's logs."""
@@ -77,18 +80,12 @@ class LocalServe:
     def __enter__(self) -> Self:
         """Starts Ray and deploys.
 
-        :raises CannotServe: another Ray runs here, or ours does not start.
+        :raises CannotStartRay: another Ray runs here, or ours does not start.
         """
-        if others := find_gcs_addresses():  # type: ignore[no-untyped-call]
-            raise CannotServe(
-                f"another Ray cluster runs on this machine ({', '.join(sorted(others))}), and two "
-                "would take each other's ports; expected none: stop it first"
-            )
-        self._mark = mark_descendants()
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         try:
-            self.logs = self._start_ray()
-            self._started = True
+            session = self._ray.start(self._signals.take)
+            self.logs = os.path.join(session, "logs", "serve")
             if self._signals.stop:
                 return self
             # What `serve run` does; the public way goes through Ray's dashboard.
@@ -111,7 +108,7 @@ class LocalServe:
     ) -> None:
         """Answers what is under way, then stops everything; told twice, it does not wait."""
         try:
-            if hasattr(self, "_client") and self._ray_is_alive():
+            if hasattr(self, "_client") and self._ray.is_alive():
                 self._drain()
         except KeyboardInterrupt:
             note("not waiting any longer")
@@ -185,72 +182,52 @@ class LocalServe:
         drained = self._tell("drain", DRAIN_SECONDS, patience=DRAIN_SECONDS + 5)
         if not all(answer is True for answer in drained):  # a router may have failed instead
             note(f"not every request under way was answered within {DRAIN_SECONDS:g} s")
+        for said in self._tell("save", deployment=PROFILES, patience=SAVE_SECONDS):
+            if isinstance(said, str) and said:
+                note(said)
         time.sleep(DELIVERY_SECONDS)
 
-    def _tell(self, method: str, *arguments: Any, patience: float = 10) -> list[Any]:
-        """What every router answers to this call; nothing where there is none."""
+    def profiles(self) -> str:
+        """Where the profiles are from (see ``FraudRouter.profiles``)."""
+        return str(_get(self._config.host, self._config.port, "/ready").get("profiles", "unknown"))
+
+    def _tell(
+        self, method: str, *arguments: Any, patience: float = 10, deployment: str = ROUTER
+    ) -> list[Any]:
+        """What every replica of a deployment answers to this call; nothing where there is none."""
 
         async def ask() -> list[Any]:
             # In an event loop, since in throughput mode a handle has none of its own.
-            router = serve.get_app_handle(self._config.application)
-            answers = router.broadcast(method, *arguments)
+            handle = serve.get_deployment_handle(deployment, self._config.application)
+            answers = handle.broadcast(method, *arguments)
             return await answers.results_async(timeout_s=patience, return_exceptions=True)
 
         try:
-            answering = asyncio.run_coroutine_threadsafe(ask(), self._loop)
-            while self._ray_is_alive():  # without it a call waits for a minute
+            answering = asyncio.run_coroutine_threadsafe(ask(), self._ray.loop)
+            while self._ray.is_alive():  # without it a call waits for a minute
                 done, _ = wait([answering], timeout=0.5)
                 if done:
                     return answering.result()
             return []
         except Exception as error:
             # The application never came up, or is gone. Whatever it was, what follows must go on.
-            logging.getLogger(__name__).warning("no router was told to %s: %s", method, error)
+            told = f"no {deployment} was told to {method}"
+            logging.getLogger(__name__).warning("%s: %s", told, error)
             return []
 
-    def _ray_is_alive(self) -> bool:
-        names = {process.name() for process in marked(self._mark)}
-        return names >= {"gcs_server", "raylet"}
-
     def _stop(self) -> None:
-        if not self._started:
-            end_marked(self._mark)
-            self._thread.shutdown()
+        if not self._ray.started:
+            self._ray.stop()
             return
-        if not self._ray_is_alive():
-            # Somebody ended Ray from outside (a signal to the whole process group). Its library
-            # would look for it for a minute and then abort this process, which HAProxy survives.
-            end_marked(self._mark)
-            note("Ray was ended from outside; what it left has been ended too")
-            os._exit(1)
+        self._ray.check_not_ended()
         try:
             # Ray prints that the controller, told to stop, has stopped, and warns of our handle.
             logging.getLogger("ray.serve").setLevel(logging.ERROR)
             with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
                 serve.shutdown()  # type: ignore[no-untyped-call]
         finally:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            ray.shutdown(wait_for_processes=True)
-            end_marked(self._mark)
-            self._thread.shutdown()
+            self._ray.stop()
             shutil.rmtree(HAPROXY_FOLDER, ignore_errors=True)
-
-    def _start_ray(self) -> str:
-        """Starts a Ray of our own, on free ports, and returns the folder of Serve's logs.
-
-        In a thread, which must live as long as Ray, whose processes are told to end with it. In the
-        main thread Ray would take SIGTERM for itself; its C++ part still does, once, and would
-        abort this process, so the signal is taken back again and again until Ray has started.
-        """
-        starting = self._thread.submit(_init_ray)
-        while not starting.done():
-            self._signals.take()
-            time.sleep(0.02)
-        self._signals.take()
-        logs = starting.result()
-        self._loop = asyncio.new_event_loop()
-        self._thread.submit(self._loop.run_forever)
-        return logs
 
 
 def _schema(config: ServeConfig) -> ServeDeploySchema:
@@ -296,22 +273,6 @@ def _check_keys(content: Mapping[str, Any], place: str, model: type[BaseModel]) 
             for inner in value if isinstance(value, list) else [value]:
                 if isinstance(inner, Mapping):
                     _check_keys(inner, here, _INSIDE[key])
-
-
-def _init_ray() -> str:
-    try:
-        context: Any = ray.init(
-            address="local",
-            namespace="serve",
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _node_ip_address="127.0.0.1",
-        )
-    except (OSError, RuntimeError, ValueError) as error:
-        raise CannotServe(f"Ray does not start: {' '.join(str(error).split())}") from error
-    return os.path.join(context.address_info["session_dir"], "logs", "serve")
 
 
 def _reason(application: Any) -> str:

@@ -5,10 +5,15 @@ into Ray's metrics costs more than reading a request. ``docs/metrics.md`` lists 
 """
 
 from collections import Counter as Tally
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 from ray.serve.metrics import Counter, Gauge, Histogram
 
 from deployments.metrics import MILLISECONDS, BundleMetrics
+from sentinel.identity import VERDICTS
+from sentinel.profile_store import Reception
 
 _ROWS: list[float] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096]
 
@@ -36,8 +41,25 @@ class RouterMetrics:
         )
         self._degraded = Counter(
             "sentinel_degraded_rows",
-            description="transactions decided without this lane",
+            description="transactions decided without this lane, or without profiles",
             tag_keys=("lane",),
+        )
+        self._verdicts = Counter(
+            "sentinel_identities",
+            description="transactions by what their identity was: new, answered before, waiting "
+            "for a twin, or in conflict with another",
+            tag_keys=("verdict",),
+        )
+        self._late = Counter(
+            "sentinel_late_rows",
+            description="transactions older than the newest of their customer or terminal; exact: "
+            "no where what they should see may be gone",
+            tag_keys=("exact",),
+        )
+        self._labels = Counter(
+            "sentinel_labels",
+            description="labels received, by what became of them",
+            tag_keys=("outcome",),
         )
         self._shed = Counter(
             "sentinel_shed",
@@ -59,6 +81,16 @@ class RouterMetrics:
             description="milliseconds a batch spent in a stage; a lane's with the way there",
             boundaries=MILLISECONDS,
             tag_keys=("stage",),
+        )
+        self._redis_out = Gauge(
+            "sentinel_redis_out", description="1 while Redis cannot be asked for profiles"
+        )
+        self._redis_unwritten = Gauge(
+            "sentinel_redis_unwritten", description="events that wait in this router for Redis"
+        )
+        self._redis_lost = Gauge(
+            "sentinel_redis_lost",
+            description="records that this router had no more room for while Redis was out",
         )
         self._queue_rows = Gauge("sentinel_queue_rows", description="transactions that wait")
         self._flying_rows = Gauge("sentinel_flying_rows", description="transactions being scored")
@@ -93,6 +125,18 @@ class RouterMetrics:
         """So many transactions were decided without this lane."""
         self._counted[self._degraded, "lane", lane] += rows
 
+    def received(self, reception: Reception) -> None:
+        """Profiles took a batch in."""
+        for code, count in enumerate(np.bincount(reception.verdicts, minlength=len(VERDICTS))):
+            self._counted[self._verdicts, "verdict", VERDICTS[code]] += int(count)
+        self._counted[self._late, "exact", "yes"] += reception.late - reception.too_late
+        self._counted[self._late, "exact", "no"] += reception.too_late
+
+    def labelled(self, outcomes: Sequence[str]) -> None:
+        """Labels came, and this is what became of them."""
+        for outcome, count in Tally(outcomes).items():
+            self._counted[self._labels, "outcome", outcome] += count
+
     def flight(self, rows: int, waited: float) -> None:
         """A batch set off; ``waited`` in seconds."""
         self._batch_rows.observe(rows)
@@ -101,6 +145,12 @@ class RouterMetrics:
     def stage(self, name: str, seconds: float) -> None:
         """A batch spent so long in this stage."""
         self._stage_ms.observe(1000 * seconds, {"stage": name})
+
+    def redis(self, figures: Mapping[str, Any]) -> None:
+        """How Redis does (``RedisStore.figures``)."""
+        self._redis_out.set(figures["out"])
+        self._redis_unwritten.set(figures["backlog"])
+        self._redis_lost.set(figures["dropped"])
 
     def flush(self, waiting: int, flying: int, age: float, body_bytes: int) -> None:
         """Hands everything counted to Ray; ``age`` in seconds."""

@@ -11,6 +11,7 @@ from sentinel.decision import DECISIONS
 from sentinel.fields import MAX_STRING
 from serve_app.bodies import MAX_BATCH_BODY, MAX_BODY, MAX_ROWS
 from serve_app.keys import SCOPES
+from serve_app.labels import LabelAnswer
 from serve_app.problems import PROBLEM_JSON
 
 Schema = dict[str, Any]
@@ -55,7 +56,7 @@ def example(description: DatasetDescription) -> dict[str, Any]:
 def components(description: DatasetDescription) -> dict[str, Schema]:
     """Every schema that the routes below refer to."""
     _, made = msgspec.json.schema_components(
-        [Answer, BatchAnswer], ref_template="#/components/schemas/{name}"
+        [Answer, BatchAnswer, LabelAnswer], ref_template="#/components/schemas/{name}"
     )
     for name, meaning in ANSWER_FIELDS.items():
         made["Answer"]["properties"][name]["description"] = meaning
@@ -191,6 +192,7 @@ PREDICT_PATHS: dict[str, Schema] = {
             "requestBody": {"required": True, "content": {JSON: {"schema": _ref("Transaction")}}},
             "responses": {
                 "200": {"description": "The answer", "content": {JSON: {"schema": _ref("Answer")}}},
+                "409": _problem("This `transaction_id` was used with other fields"),
                 **_refusals(f"over {MAX_BODY:,} bytes"),
             },
         }
@@ -235,6 +237,42 @@ PREDICT_PATHS: dict[str, Schema] = {
 def _object(meaning: str) -> dict[int | str, Schema]:
     return {200: {"description": meaning, "content": {JSON: {"schema": {"type": "object"}}}}}
 
+
+_LABEL: Schema = {
+    "type": "object",
+    "required": ["transaction_id", "is_fraud", "timestamp"],
+    "properties": {
+        "transaction_id": {"type": "string", "description": "the transaction's own"},
+        "is_fraud": {"type": "boolean", "description": "what it turned out to be"},
+        "timestamp": {
+            "type": "string",
+            "format": "date-time",
+            "description": "when that was established: of two labels the later one counts",
+        },
+    },
+    "example": {"transaction_id": "t1", "is_fraud": True, "timestamp": "2018-08-03T09:00:00Z"},
+}
+
+LABELS: dict[str, Any] = {
+    "responses": {
+        200: {
+            "description": "What became of each good label, in order: `applied`, `repeated` (known "
+            "already), `superseded` (a later label was known), `unknown` (no such transaction is "
+            "remembered) or `unused` (this bundle's features need no labels); and an error for "
+            "each bad one",
+            "content": {JSON: {"schema": _ref("LabelAnswer")}},
+        },
+        **{int(code): problem for code, problem in _refusals(f"{MAX_BATCH_BODY:,} bytes").items()},
+    },
+    "openapi_extra": {
+        "security": _KEY,
+        "requestBody": {
+            "required": True,
+            "content": {JSON: {"schema": {"type": "array", "items": _LABEL}}},
+        },
+    },
+}
+"""``POST /labels``."""
 
 HEALTH: dict[str, Any] = {"responses": _object("Alive")}
 READY: dict[str, Any] = {

@@ -6,10 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+import pyarrow as pa
 from starlette.types import Receive
 
 from sentinel.answers import ARROW, JSON, each_json, many_arrow, many_json
-from sentinel.errors import InvalidTransactions
+from sentinel.errors import IdentityConflict, InvalidTransactions
 from sentinel.parsing import Parsed
 from sentinel.transactions import Transactions
 from serve_app.bodies import (
@@ -21,7 +23,8 @@ from serve_app.bodies import (
     check_json_size,
     media_type,
 )
-from serve_app.flights import Flights
+from serve_app.flights import Flights, Outcome
+from serve_app.future import FutureCheck
 from serve_app.metrics import RouterMetrics
 from serve_app.served import ServedBundle
 
@@ -52,21 +55,24 @@ class Predictor:
         bodies: BodyBudget,
         metrics: RouterMetrics,
         served: Callable[[], ServedBundle],
+        future: FutureCheck,
     ) -> None:
         """``served`` gives what is current; a request keeps what it began with."""
+        self._future = future
         self._flights = flights
         self._bodies = bodies
         self._metrics = metrics
         self._served = served
         self._threads = ThreadPoolExecutor(THREADS, "bodies")
 
-    async def one(self, headers: Headers, receive: Receive) -> Answer:
-        """The answer to one transaction.
+    async def one(self, headers: Headers, receive: Receive, caller: str) -> Answer:
+        """The answer to one transaction of ``caller``, whose ids are its own.
 
         :raises Problem: 408, 413, 415.
         :raises Overloaded: there is no room.
         :raises MalformedInput: not JSON.
         :raises InvalidTransactions: not a transaction.
+        :raises IdentityConflict: its id was used with other fields.
         """
         media_type(headers, JSON)
         self._flights.queue.check()
@@ -74,22 +80,25 @@ class Predictor:
             served = self._served()
             row = served.json.read(body)
             if row is not None:
-                return Answer(JSON, await self._flights.one(served, row))
+                return Answer(JSON, await self._flights.one(served, row, caller))
             if len(body) <= INLINE_BYTES:
                 transactions = self._checked(served, body)
             else:
                 transactions = await self._in_thread(lambda: self._checked(served, body))
-            decisions = await self._flights.rows(served, transactions)
-            return Answer(JSON, each_json(decisions, served.manifest.policy)[0])
+            outcome = await self._flights.rows(served, transactions, caller)
+            if len(outcome.conflicts):
+                name = served.judge.description.id
+                raise IdentityConflict(name, transactions.ids[0].as_py())
+            return Answer(JSON, each_json(outcome.decisions)[0])
 
     def _checked(self, served: ServedBundle, body: bytes) -> Transactions:
         try:
-            return served.json.one(body)
+            return self._future(served, served.json.parsed_one(body)).all_or_raise()
         except InvalidTransactions:
             self._metrics.refused(1)
             raise
 
-    async def many(self, headers: Headers, receive: Receive) -> Answer:
+    async def many(self, headers: Headers, receive: Receive, caller: str) -> Answer:
         """The answers to a JSON list or an Arrow stream; a bad row is an error inside the answer.
 
         :raises Problem: as ``one``.
@@ -101,12 +110,12 @@ class Predictor:
         self._flights.queue.check()
         async with self._bodies.body(headers, receive, MAX_BATCH_BODY) as body:
             served = self._served()
-            policy = served.manifest.policy
             parse, write = _ARROW_BATCH if kind == ARROW else _JSON_BATCH
-            parsed = await self._in_thread(lambda: parse(served, body))
+            parsed = await self._in_thread(lambda: self._future(served, parse(served, body)))
             self._metrics.refused(parsed.count - len(parsed.transactions))
-            decisions = await self._flights.rows(served, parsed.transactions)
-            return Answer(kind, await self._in_thread(lambda: write(decisions, policy, parsed)))
+            outcome = await self._flights.rows(served, parsed.transactions, caller)
+            decided = _without_conflicts(parsed, outcome, served.judge.description.id)
+            return Answer(kind, await self._in_thread(lambda: write(outcome.decisions, decided)))
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         # Even a body of 2 KB can hold 100,000 rows.
@@ -120,6 +129,16 @@ class Predictor:
             if not running.cancel():
                 await asyncio.wait([result])
             raise
+
+
+def _without_conflicts(parsed: Parsed, outcome: Outcome, name: str) -> Parsed:
+    """What was parsed, less the rows whose id was used with other fields: each is an error."""
+    if not len(outcome.conflicts):
+        return parsed
+    refused = np.zeros(len(parsed.transactions), np.bool_)
+    refused[outcome.conflicts] = True
+    ids = parsed.transactions.ids.take(pa.array(outcome.conflicts)).to_pylist()
+    return parsed.refuse(refused, name, ids, IdentityConflict.expected)
 
 
 def _parse_json(served: ServedBundle, body: bytes) -> Parsed:

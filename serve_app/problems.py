@@ -6,7 +6,13 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from sentinel.errors import FieldError, InvalidTransactions, MalformedInput, Overloaded
+from sentinel.errors import (
+    FieldError,
+    IdentityConflict,
+    InvalidTransactions,
+    MalformedInput,
+    Overloaded,
+)
 
 PROBLEM_JSON = "application/problem+json"
 _TYPE = "urn:problem-type:sentinelstream:"
@@ -14,6 +20,7 @@ _TYPE = "urn:problem-type:sentinelstream:"
 TITLES = {
     "malformed-input": "The body is not what its media type says",
     "invalid-transaction": "A field cannot be accepted",
+    "identity-conflict": "Another transaction has this id",
     "too-large": "The body is too large",
     "unsupported-media-type": "The media type is not one this route reads",
     "method-not-allowed": "The route does not take this method",
@@ -81,6 +88,12 @@ def invalid(error: InvalidTransactions) -> Problem:
     place = f"{first['field']}: " if first["field"] else ""
     detail = f"{place}expected {first['expected']}{more}"
     return Problem(422, "invalid-transaction", detail, members={**first, "errors": errors})
+
+
+def conflict(error: IdentityConflict) -> Problem:
+    """409: the id of a transaction was used with other fields."""
+    found = FieldError(0, error.field, error.value, error.expected)
+    return Problem(409, "identity-conflict", str(error), members={"errors": [found]})
 
 
 def overloaded(error: Overloaded) -> Problem:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -20,25 +21,40 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from deployments.handle_lanes import HandleLanes
+from deployments.handle_profiles import HandleProfiles
 from deployments.held_bundles import Held, HeldBundles, Refusal
 from deployments.lane_server import DEPLOYMENTS, LaneServer, LaneState
 from deployments.metrics import REPORT_SECONDS, every
+from deployments.profile_server import NONE, ProfileServer, ProfileState
+from deployments.profile_server import PROFILES as PROFILE_DEPLOYMENT
+from deployments.redis_profiles import RedisProfiles
 from sentinel.errors import BundleError
-from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE, Decisions
+from sentinel.profile_store import Label
+from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE
 from sentinel.transactions import Transactions
 from serve_app.api import RefusedBundle, create_api
 from serve_app.args import AppArgs
 from serve_app.bodies import BodyBudget
 from serve_app.exposure import check_exposure
-from serve_app.flights import Flights
+from serve_app.feature_log import FeatureLog
+from serve_app.flights import Flights, Outcome
+from serve_app.future import FutureCheck
 from serve_app.ingress import Ingress
+from serve_app.judging import PROFILES, Judging
 from serve_app.keys import ApiKeys
+from serve_app.labels import LabelReader
 from serve_app.metrics import RouterMetrics
 from serve_app.node_metrics import NodeMetrics, agent_address
 from serve_app.predict import Predictor
 from serve_app.served import ServedBundle, served_bundle
 
 logger = logging.getLogger("ray.serve")  # the one Serve writes to each replica's log file
+
+States = Mapping[str, Sequence[LaneState | ProfileState]]
+"""What each replica of the lanes and of the profiles says of itself."""
+
+UNUSED = "unused"
+"""What becomes of a label where the bundle's features need no profiles."""
 
 ROUTER = "FraudRouter"
 """The router's deployment, in the Serve config, the dashboard and metrics."""
@@ -49,6 +65,9 @@ LANE_PATIENCE = 1.0
 STATES_AGE = 0.5
 """Seconds that what they said is good for: /ready asks for no key, and each time every replica
 would be called."""
+
+REDIS_ROWS = 1_024
+"""Most rows of a flight with profiles on Redis, which are read at some 8 KB a row."""
 
 LANES_SECONDS = 100.0
 """Longest wait, at the start, for lanes that hold the bundle: they start at the same time."""
@@ -63,6 +82,7 @@ class FraudRouter:
     def __init__(
         self,
         args: AppArgs,
+        profiles: DeploymentHandle[ProfileServer],
         xgboost: DeploymentHandle[LaneServer],
         isolation_forest: DeploymentHandle[LaneServer],
     ) -> None:
@@ -80,9 +100,21 @@ class FraudRouter:
             settings.lane_deadline_ms / 1000,
             on_time=self._metrics.stage,
         )
-        self._flights = Flights(self._lanes, settings.queue_limits(), self._metrics)
+        on_time = self._metrics.stage
+        self._keeper = HandleProfiles(profiles, args.profiles.deadline_ms / 1000, on_time)
+        self._redis = RedisProfiles(args.profiles, on_time) if args.profiles.on_redis else None
+        self._profiles = self._redis or self._keeper
+        self._future = FutureCheck(args.profiles.max_future_skew_s)
+        log = None if args.feature_log is None else FeatureLog(args.feature_log)
+        judging = Judging(self._lanes, self._profiles, self._metrics, log)
+        limits = settings.queue_limits()
+        if self._redis is not None:
+            limits = replace(limits, flight_rows=min(limits.flight_rows, REDIS_ROWS))
+        self._flights = Flights(judging, limits, self._metrics, self._future)
         self._bodies = BodyBudget(settings.body_bytes, settings.body_seconds)
-        predictor = Predictor(self._flights, self._bodies, self._metrics, lambda: self.served)
+        predictor = Predictor(
+            self._flights, self._bodies, self._metrics, lambda: self.served, self._future
+        )
         self._ingress = Ingress(predictor, self._metrics, self._keys, lambda: self._api)
         application = serve.get_replica_context().app_name
         self._node_metrics = NodeMetrics(agent_address(), application)
@@ -91,7 +123,7 @@ class FraudRouter:
         self._api: ASGIApp = FastAPI()
         self._next: ServedBundle | None = None
         self._not_deployed: Refusal | None = None
-        self._states: tuple[float, Mapping[str, list[LaneState]]] = (-STATES_AGE, {})
+        self._states: tuple[float, States] = (-STATES_AGE, {})
         self._asking = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -133,16 +165,34 @@ class FraudRouter:
         assert self._served is not None, "Serve calls reconfigure before it sends requests"
         return self._served
 
-    async def score(self, transactions: Transactions) -> Decisions:
-        """The decisions on n >= 0 transactions that were parsed by the bundle served.
+    async def score(self, transactions: Transactions, caller: str) -> Outcome:
+        """What becomes of n >= 0 transactions that were parsed by the bundle served.
+
+        ``caller`` names whose ids they have, such as ``kafka:`` and a topic.
 
         :raises Overloaded: there is no room.
         """
-        return await self._flights.rows(self.served, transactions)
+        return await self._flights.rows(self.served, transactions, caller)
+
+    async def label(self, labels: Sequence[Label]) -> list[str]:
+        """What became of each label, in order.
+
+        :raises Overloaded: the profiles cannot be reached now.
+        """
+        if self.served.judge.features.plan is None:
+            return [UNUSED] * len(labels)
+        outcomes = await self._profiles.label(labels)
+        self._metrics.labelled(outcomes)
+        return outcomes
 
     async def drain(self, patience: float) -> bool:
         """Refuses new requests from now on; whether all under way were answered in time."""
         return await self._ingress.drain(patience)
+
+    async def __del__(self) -> None:
+        """Serve awaits it when the replica is stopped in good order."""
+        if self._redis is not None:
+            await self._redis.close()
 
     async def refuse(self, bundle: str, reason: str) -> None:
         """Names a bundle that whoever runs the service could not even deploy; without a reason,
@@ -151,7 +201,18 @@ class FraudRouter:
 
     async def missing(self) -> dict[str, str]:
         """What keeps this router from whole answers, with the reason; empty when it is ready."""
-        return {**self._lanes.out, **_lacking(await self._lane_states(), self.served.digest)}
+        out = {**self._lanes.out}
+        if self._profiles.out:
+            out[PROFILES] = self._profiles.out
+        return {**out, **_lacking(await self._all_states(), self.served.digest)}
+
+    async def profiles(self) -> str:
+        """Where the profiles come from: ``none`` where the bundle's features need none; ``cold``,
+        ``bundle``, ``history``, ``snapshot`` or ``redis``; ``unknown`` while they do not say."""
+        if self.served.judge.features.plan is None:
+            return NONE
+        states = (await self._all_states()).get(PROFILES, [])
+        return next((s.source for s in states if isinstance(s, ProfileState)), "unknown")
 
     async def refused(self) -> Sequence[RefusedBundle]:
         """Who refused a bundle that should be served, and why; each named once."""
@@ -160,27 +221,40 @@ class FraudRouter:
             found[RefusedBundle("sentinel serve", kept_out.bundle, kept_out.reason)] = None
         if (own := self._bundles.refused) is not None:
             found[RefusedBundle(ROUTER, own.bundle, own.reason)] = None
-        for lane, states in (await self._lane_states()).items():
+        names = {**DEPLOYMENTS, PROFILES: PROFILE_DEPLOYMENT}
+        for lane, states in (await self._all_states()).items():
             for refused in (state.refused for state in states if state.refused):
-                found[RefusedBundle(DEPLOYMENTS[lane], refused.bundle, refused.reason)] = None
+                found[RefusedBundle(names[lane], refused.bundle, refused.reason)] = None
         return list(found)
 
-    async def _lane_states(self) -> Mapping[str, list[LaneState]]:
-        """What the lanes' replicas hold, asked at most every ``STATES_AGE``."""
+    async def _all_states(self) -> States:
+        """What the replicas behind this one hold, asked at most every ``STATES_AGE``."""
         async with self._asking:
             asked, states = self._states
             if time.monotonic() - asked > STATES_AGE:
-                states = await self._lanes.states(LANE_PATIENCE)
+                states = await self._ask_states()
                 self._states = (time.monotonic(), states)
             return states
+
+    async def _ask_states(self) -> States:
+        lanes, profiles = await asyncio.gather(
+            self._lanes.states(LANE_PATIENCE), self._keeper.states(LANE_PATIENCE)
+        )
+        return {**lanes, PROFILES: profiles}
 
     async def metrics(self) -> bytes:
         """See ``NodeMetrics``."""
         return await self._node_metrics.text()
 
     def _move_to(self, served: ServedBundle) -> None:
+        if self._redis is not None and served.judge.features.plan is not None:
+            has_profiles = served.manifest.profiles is not None
+            self._redis.follow(served.uri, served.judge.description.name, has_profiles)
         # Both at once: the schema that is shown is the one that is read by.
-        self._served, self._api = served, create_api(self, served)
+        self._served, self._api = (
+            served,
+            create_api(self, served, LabelReader(self._bodies, self._future)),
+        )
         logger.warning("answers are now by bundle %s", served.digest)
 
     async def _follow(self) -> None:
@@ -191,8 +265,8 @@ class FraudRouter:
             if following is None or following.digest == self.served.digest:
                 continue
             try:
-                lanes = await self._lanes.states(LANE_PATIENCE)
-                if not _lacking(lanes, following.digest) and following is self._next:
+                states = await self._ask_states()
+                if not _lacking(states, following.digest) and following is self._next:
                     self._move_to(following)
             except Exception:
                 logger.exception("could not move to bundle %s; tried again", following.digest)
@@ -202,14 +276,16 @@ class FraudRouter:
         self._metrics.flush(queue.waiting_rows, queue.flying_rows, queue.age, self._bodies.held)
         refused = self._bundles.refused or self._not_deployed
         self._metrics.bundle.show(self.served.digest, refused)
+        if self._redis is not None and (figures := self._redis.figures()):
+            self._metrics.redis(figures)
         if self._keys is not None:
             self._keys.refresh()
 
 
-def _lacking(lanes: Mapping[str, list[LaneState]], digest: str) -> dict[str, str]:
-    """Why each lane that cannot score with this bundle cannot; empty when every replica can."""
+def _lacking(replicas: States, digest: str) -> dict[str, str]:
+    """Why each deployment that cannot work by this bundle cannot; empty when every replica can."""
     found = {}
-    for lane, states in lanes.items():
+    for lane, states in replicas.items():
         lacking = [state for state in states if digest not in state.digests]
         if not states:
             found[lane] = "no replica of it answers"

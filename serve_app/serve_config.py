@@ -18,7 +18,7 @@ from sentinel.errors import SentinelError
 from serve_app.args import AppArgs
 
 IMPORT_PATH = "serve_app.app:build"
-DEPLOYMENTS = ("FraudRouter", "XGBoost", "IsolationForest")
+DEPLOYMENTS = ("FraudRouter", "Profiles", "XGBoost", "IsolationForest")
 """The deployments of the application: each has the bundle in its ``user_config``."""
 
 DEFAULT_BUNDLE = "bundles/transactions"
@@ -37,6 +37,8 @@ class Overlay:
     port: int | None = None
     api_keys: str | None = None
     allow_anonymous: bool | None = None
+    profiles: str | None = None
+    history: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,16 @@ def _lay_args(application: dict[str, Any], origin: str, overlay: Overlay) -> App
         args["api_keys"] = overlay.api_keys
     if overlay.allow_anonymous is not None:
         args["allow_anonymous"] = overlay.allow_anonymous
+    profiles = dict(_mapping(args, "profiles", f"{origin}: args"))
+    if overlay.profiles is not None:
+        profiles["uri"] = overlay.profiles
+    if overlay.history is not None:
+        profiles["history"] = overlay.history
+    for place in ("uri", "history"):
+        if isinstance(profiles.get(place), str) and profiles[place]:
+            profiles[place] = _absolute(profiles[place])
+    if profiles:
+        args["profiles"] = profiles
     if isinstance(args.get("api_keys"), str) and args["api_keys"]:
         args["api_keys"] = os.path.abspath(os.path.expanduser(args["api_keys"]))
     application["args"] = args

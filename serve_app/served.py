@@ -6,6 +6,7 @@ from sentinel.bundle import Bundle
 from sentinel.manifest import Manifest
 from sentinel.parse_arrow import ArrowParser
 from sentinel.parse_json import JsonParser
+from sentinel.profile_store import warm_up
 from sentinel.scoring import Judge
 
 
@@ -13,6 +14,7 @@ from sentinel.scoring import Judge
 class ServedBundle:
     """What reads, judges and describes by one bundle. Compared by identity."""
 
+    uri: str
     judge: Judge
     manifest: Manifest
     json: JsonParser
@@ -27,8 +29,11 @@ class ServedBundle:
 def served_bundle(bundle: Bundle) -> ServedBundle:
     """:raises BundleError: its novelty window is not what the manifest says."""
     description = bundle.manifest.description
+    judge = bundle.judge()
+    warm_up(judge)
     return ServedBundle(
-        judge=bundle.judge(),
+        uri=bundle.uri,
+        judge=judge,
         manifest=bundle.manifest,
         json=JsonParser(description),
         arrow=ArrowParser(description),

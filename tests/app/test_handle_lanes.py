@@ -11,7 +11,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import DeploymentUnavailableError
 
-from deployments import handle_lanes
+from deployments import guarded
 from deployments.handle_lanes import HandleLanes
 from deployments.held_bundles import Refusal
 from deployments.lane_server import INLINE_ROWS, LaneServer, LaneState
@@ -185,7 +185,7 @@ FEATURES = np.zeros((3, 3), np.float32)
 def test_a_lane_that_is_out_costs_later_batches_nothing_and_is_back_once_it_scores_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(handle_lanes, "PROBE_PAUSE", 0.01)
+    monkeypatch.setattr(guarded, "PROBE_PAUSE", 0.01)
 
     async def scene() -> None:
         fraud = Handle(NEVER)
@@ -208,7 +208,7 @@ def test_a_lane_that_is_out_costs_later_batches_nothing_and_is_back_once_it_scor
 def test_a_probe_asks_for_one_row_of_the_bundle_that_is_wanted_by_then(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(handle_lanes, "PROBE_PAUSE", 0.01)
+    monkeypatch.setattr(guarded, "PROBE_PAUSE", 0.01)
 
     async def scene() -> None:
         fraud = Handle(NEVER)
@@ -229,7 +229,7 @@ def test_a_bundle_that_no_replica_holds_costs_its_own_batches_alone() -> None:
         fraud = Handle(DOWN[3])
         both = lanes(fraud, Handle(ANOMALY), deadline=5)
         assert (await both(FEATURES, "old")).fraud is None
-        assert fraud.score.calls == handle_lanes.UNKNOWN_TRIES
+        assert fraud.score.calls == guarded.UNKNOWN_TRIES
         assert both.out == {}
         fraud.score.outcomes = [FRAUD]
         assert (await both(FEATURES, "d1")).fraud is FRAUD

@@ -258,12 +258,12 @@ def test_a_mistake_of_ours_is_a_500_that_tells_nothing_and_the_next_request_is_a
         async def broken(*_: Any) -> Any:
             raise ZeroDivisionError("secret detail")
 
-        app.flights._lanes = broken
+        app.flights._judging._lanes = broken
         answer = await app.predict(row)
         assert answer.status_code == 500
         assert answer.headers["content-type"] == "application/problem+json"
         assert "secret" not in answer.text
-        app.flights._lanes = app.lanes
+        app.flights._judging._lanes = app.lanes
         assert (await app.predict(row)).status_code == 200
 
     run(scene)

@@ -7,8 +7,8 @@ import time
 import psutil
 import pytest
 
-from serve_app import own_processes
-from serve_app.own_processes import end_marked, mark_descendants, marked
+from deployments import own_processes
+from deployments.own_processes import end_marked, mark_descendants, marked
 
 
 @pytest.fixture

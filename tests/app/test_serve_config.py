@@ -9,6 +9,8 @@ from pydantic import ValidationError
 from ray.serve.schema import ServeDeploySchema
 
 from deployments import lane_server
+from deployments.profile_server import PROFILES
+from deployments.profile_settings import ProfileSettings
 from serve_app import serve_config
 from serve_app.app import build
 from serve_app.args import AppArgs, RouterSettings
@@ -60,7 +62,7 @@ def test_it_names_the_builder(application: dict[str, Any]) -> None:
 
 def test_it_names_the_deployments_of_the_code(application: dict[str, Any]) -> None:
     names = [deployment["name"] for deployment in application["deployments"]]
-    assert names == [ROUTER, *lane_server.DEPLOYMENTS.values()]
+    assert names == [ROUTER, PROFILES, *lane_server.DEPLOYMENTS.values()]
     assert tuple(names) == serve_config.DEPLOYMENTS
 
 
@@ -72,10 +74,13 @@ def test_the_bundle_is_one_for_all_deployments(application: dict[str, Any]) -> N
 
 def test_every_deployment_states_its_size(application: dict[str, Any]) -> None:
     for deployment in application["deployments"]:
+        assert deployment["graceful_shutdown_timeout_s"] > 0
+        if deployment["name"] == PROFILES:  # one truth
+            assert deployment["num_replicas"] == 1
+            continue
         bounds = deployment["autoscaling_config"]
         assert 1 <= bounds["min_replicas"] <= bounds["max_replicas"]
         assert bounds["target_ongoing_requests"] < deployment["max_ongoing_requests"]
-        assert deployment["graceful_shutdown_timeout_s"] > 0
 
 
 def test_serve_never_queues_before_the_router_refuses(application: dict[str, Any]) -> None:
@@ -93,7 +98,7 @@ def test_serve_never_queues_before_the_router_refuses(application: dict[str, Any
 def test_one_of_each_fits_on_one_core_and_all_of_them_on_two(application: dict[str, Any]) -> None:
     def cores(bound: str) -> float:
         return sum(
-            d["ray_actor_options"]["num_cpus"] * d["autoscaling_config"][bound]
+            d["ray_actor_options"]["num_cpus"] * d.get("autoscaling_config", {}).get(bound, 1)
             for d in application["deployments"]
         )
 
@@ -114,10 +119,10 @@ def test_unknown_arguments_are_refused() -> None:
 
 
 def test_every_argument_is_documented_with_its_default() -> None:
-    docs = DOCS.read_text()
-    for model in (AppArgs, RouterSettings):
+    docs = DOCS.read_text() + DOCS.with_name("profiles.md").read_text()
+    for model in (AppArgs, RouterSettings, ProfileSettings):
         for name, field in model.model_fields.items():
-            if name == "router":
+            if name in ("router", "profiles"):
                 continue
             words = {"None": "null", "False": "false"}
             default = words.get(str(field.default)) or f"{field.default:,}"
@@ -165,8 +170,13 @@ def test_a_digest_that_the_config_pins_is_kept_unless_another_bundle_is_named(
 
 def test_a_place_lays_over_nothing_else(tmp_path: Path, config: dict[str, Any]) -> None:
     names = set(Overlay.__dataclass_fields__)
-    assert names == {"bundle", "host", "port", "api_keys", "allow_anonymous"}
-    overlay = Overlay(bundle="/b", host="::1", port=1, api_keys="/k", allow_anonymous=True)
+    assert names == {
+        "bundle", "host", "port", "api_keys", "allow_anonymous", "profiles", "history"
+    }  # fmt: skip
+    overlay = Overlay(
+        bundle="/b", host="::1", port=1, api_keys="/k", allow_anonymous=True, profiles="/p",
+        history="/h",
+    )  # fmt: skip
     read = dict(read_config(CONFIG, overlay).content)
     application = read["applications"][0]
     application["args"] = config["applications"][0]["args"]
@@ -234,13 +244,13 @@ def test_a_config_that_cannot_be_used_is_one_line(
         ((), "http_option", "http_options"),
         (("http_options",), "hosts", "host"),
         (("applications", 0), "arg", "args"),
-        (("applications", 0, "deployments", 1), "max_ongoing_request", "max_ongoing_requests"),
+        (("applications", 0, "deployments", 2), "max_ongoing_request", "max_ongoing_requests"),
         (
-            ("applications", 0, "deployments", 1, "autoscaling_config"),
+            ("applications", 0, "deployments", 2, "autoscaling_config"),
             "min_replica",
             "min_replicas",
         ),
-        (("applications", 0, "deployments", 1, "ray_actor_options"), "num_cpu", "num_cpus"),
+        (("applications", 0, "deployments", 2, "ray_actor_options"), "num_cpu", "num_cpus"),
     ],
 )
 def test_a_key_that_serve_would_pass_over_in_silence_is_refused(

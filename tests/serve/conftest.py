@@ -23,14 +23,12 @@ def stage() -> Iterator[Stage]:
 
 
 @pytest.fixture
-def served(
-    stage: Stage, transactions_bundle: str, tmp_path_factory: pytest.TempPathFactory
-) -> Served:
-    """``sentinel serve`` with the transactions bundle and the shipped config."""
+def served(stage: Stage, plain_bundle: str, tmp_path_factory: pytest.TempPathFactory) -> Served:
+    """``sentinel serve`` with the plain bundle and the shipped config."""
     return stage.get(
         "served",
         lambda: sentinel_serve(
-            transactions_bundle, tmp_path_factory.mktemp("served"), "--bundle", transactions_bundle
+            plain_bundle, tmp_path_factory.mktemp("served"), "--bundle", plain_bundle
         ),
     )
 
@@ -42,17 +40,17 @@ def pair_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def pair(stage: Stage, transactions_bundle: str, pair_folder: Path) -> Served:
+def pair(stage: Stage, plain_bundle: str, pair_folder: Path) -> Served:
     """``sentinel serve`` with keys and two replicas of everything, started with SIGINT ignored; its
     config names the bundle."""
 
     def start() -> AbstractContextManager[Served]:
-        write_pair_config(pair_folder, transactions_bundle)
+        write_pair_config(pair_folder, plain_bundle)
         keys = pair_folder / "keys.yaml"
         keys.unlink(missing_ok=True)
         key = add_key(keys, "tests", ("score", "read"))
         arguments = (str(pair_folder / "config.yaml"), "--api-keys", str(keys))
-        return sentinel_serve(transactions_bundle, pair_folder, *arguments, key=key, deaf=True)
+        return sentinel_serve(plain_bundle, pair_folder, *arguments, key=key, deaf=True)
 
     return stage.get("pair", start)
 
@@ -61,7 +59,8 @@ def write_pair_config(folder: Path, bundle: str) -> Path:
     """The shipped config with what a place may lay over it."""
     config = yaml.safe_load(CONFIG.read_text())
     for deployment in config["applications"][0]["deployments"]:
-        deployment["autoscaling_config"] |= {"min_replicas": 2, "max_replicas": 2}
+        if "autoscaling_config" in deployment:
+            deployment["autoscaling_config"] |= {"min_replicas": 2, "max_replicas": 2}
         deployment["ray_actor_options"]["num_cpus"] = 0.1
         deployment["user_config"] = {"bundle": bundle}
     file = folder / "config.yaml"

@@ -210,7 +210,7 @@ def offline(bundle: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
     judge = opened.judge()
     parsed = JsonParser(judge.description).many(msgspec.json.encode(rows))
     decisions = score_offline(judge, opened.lanes(), parsed.all_or_raise())
-    return msgspec.to_builtins(answers(decisions, judge.description.policy))
+    return msgspec.to_builtins(answers(decisions))
 
 
 def assert_same_answer(answer: Row, expected: Row, tolerance: float) -> None:

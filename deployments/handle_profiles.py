@@ -1,0 +1,101 @@
+"""The profiles behind a Serve handle: ``sentinel.profile_store.ProfileStore`` for one machine."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextvars import Context
+
+from ray.serve.handle import DeploymentHandle
+
+from deployments.guarded import DOWN, Guarded, states_of
+from deployments.profile_server import ProfileServer, ProfileState, Settled
+from sentinel.errors import Overloaded
+from sentinel.profile_store import Arrivals, Label, Reception, without_profiles
+from sentinel.scoring import Judge, StoredAnswer
+
+logger = logging.getLogger("ray.serve")  # the one Serve writes to each replica's log file
+
+SETTLE_SECONDS = 0.005
+"""Longest wait of answers for a batch to go with."""
+
+LABEL_SECONDS = 10.0
+"""Longest wait for labels: nobody waits at a till for them."""
+
+
+class HandleProfiles:
+    """Asks the deployment ``Profiles``, one call a batch: the answers to the last batch go with the
+    next one, or by themselves where none follows."""
+
+    def __init__(
+        self,
+        handle: DeploymentHandle[ProfileServer],
+        deadline: float,
+        on_time: Callable[[str, float], object] | None = None,
+    ) -> None:
+        """``deadline``: seconds a batch waits; ``on_time`` is told how long it did."""
+        self._handle = handle
+        self._guard = Guarded("profiles", deadline, on_time)
+        self._settled: list[Settled] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._sending: set[asyncio.Task[None]] = set()
+
+    @property
+    def out(self) -> str:
+        """Why answers are made without profiles; empty while they are not."""
+        return self._guard.out
+
+    async def receive(self, judge: Judge, arrivals: Arrivals, holder: int) -> Reception:
+        """See ``ProfileStore``."""
+        handle, settled = self._handle, self._take()
+        reception = await self._guard.ask(
+            lambda: handle.receive.remote(judge.digest, arrivals, holder, settled),
+            handle.state.remote,
+        )
+        if reception is not None:
+            return reception
+        plan = judge.features.plan
+        assert plan is not None
+        return without_profiles(plan, arrivals, self.out or "they are not those of this bundle")
+
+    async def settle(
+        self, arrivals: Arrivals, answers: Sequence[StoredAnswer | None], holder: int
+    ) -> bool:
+        """See ``ProfileStore``. The events are noted already, so nobody waits for this: a twin
+        that comes before it waits a moment, and gets the answer."""
+        self._settled.append(Settled(arrivals.identities, list(answers), holder))
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(SETTLE_SECONDS, self._send, context=Context())
+        return True
+
+    def _take(self) -> list[Settled]:
+        """What is to be settled, once."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        settled, self._settled = self._settled, []
+        return settled
+
+    def _send(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._settle(self._take()))
+        self._sending.add(task)  # the event loop alone would not keep it
+        task.add_done_callback(self._sending.discard)
+
+    async def _settle(self, settled: list[Settled]) -> None:
+        try:
+            await self._handle.settle.remote(settled)
+        except DOWN as error:
+            logger.warning("answers are not kept for who asks again: %s", error)
+
+    async def label(self, labels: Sequence[Label]) -> list[str]:
+        """See ``ProfileStore``."""
+        try:
+            async with asyncio.timeout(LABEL_SECONDS):
+                outcomes: list[str] = await self._handle.label.remote(labels)
+        except (TimeoutError, *DOWN) as error:
+            raise Overloaded("profiles", "the profiles cannot be reached now") from error
+        return outcomes
+
+    async def states(self, patience: float) -> list[ProfileState]:
+        """What the replica says of itself; nothing if it does not answer in time."""
+        return await states_of(self._handle, ProfileState, patience)
