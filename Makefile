@@ -7,7 +7,7 @@ BUNDLE ?= bundles/transactions
 DATA ?= ../shared/data
 PORT ?= 8000
 
-.PHONY: setup run test test-serve test-data bench bench-quality bench-faults lint format lock clean
+.PHONY: setup run test test-serve test-skew test-redis test-data bench bench-quality bench-faults lint format lock clean
 
 setup: $(STAMP)
 
@@ -36,10 +36,20 @@ test: setup
 test-serve: setup
 	$(BIN)/python -m pytest tests/serve
 
+# redis-server, which the tests start themselves, is a Debian package.
+test-redis: setup
+	command -v redis-server || { apt-get update -q && apt-get install -y -q redis-server; }
+	$(BIN)/python -m pytest tests/redis
+
 # The same promises on real tables, which the repository does not hold: DATA=folder with
 # creditcard.parquet and transactions.parquet.
 test-data: setup
 	SENTINEL_DATA=$(abspath $(DATA)) $(BIN)/python -m pytest tests/data
+
+# Thirty days of real transactions through the running service: are features online those offline?
+test-skew: setup
+	command -v redis-server || { apt-get update -q && apt-get install -y -q redis-server; }
+	SENTINEL_DATA=$(abspath $(DATA)) $(BIN)/python -m pytest tests/skew
 
 # The core, and the service beside the bare limit. wrk, the load generator, is a Debian package.
 bench: setup
