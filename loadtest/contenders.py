@@ -50,24 +50,37 @@ class Contender:
     ready: str
 
 
+@dataclass(frozen=True, slots=True)
+class Started:
+    """One that runs: its URL, and the process id of what was started."""
+
+    url: str
+    pid: int
+
+
 def contenders(bundle: str) -> list[Contender]:
-    """Those that are measured, serving this bundle."""
+    """The bare limit and the service, serving this bundle."""
     uvicorn = [sys.executable, "-m", "uvicorn", "loadtest.limit_app:app", "--factory"]
     uvicorn += ["--workers", "2", "--port", "{port}", "--no-access-log", "--log-level", "warning"]
-    serve = [str(Path(sys.executable).parent / "sentinel"), "serve"]
     return [
         Contender("limit", uvicorn, {BUNDLE: bundle, "OMP_NUM_THREADS": "1"}, "/"),
-        Contender("sentinel", [*serve, "--bundle", bundle, "--port", "{port}"], {}, "/ready"),
+        service("sentinel", bundle),
     ]
 
 
+def service(name: str, bundle: str, *options: str) -> Contender:
+    """``sentinel serve``, as anyone starts it."""
+    command = [str(Path(sys.executable).parent / "sentinel"), "serve", "--bundle", bundle]
+    return Contender(name, [*command, "--port", "{port}", *options], {}, "/ready")
+
+
 @contextmanager
-def running(contender: Contender, folder: Path) -> Iterator[str]:
-    """Starts it and yields its URL; stops it at the end.
+def running(contender: Contender, folder: Path) -> Iterator[Started]:
+    """Starts it and yields where it is; stops it at the end.
 
     :raises ContenderFailed: it does not come up.
     """
-    port = _free_port()
+    port = free_port()
     url, log = f"http://127.0.0.1:{port}", folder / f"{contender.name}.log"
     command = [part.format(port=port) for part in contender.command]
     environment = {n: v for n, v in os.environ.items() if not n.startswith("RAY_")}
@@ -80,7 +93,7 @@ def running(contender: Contender, folder: Path) -> Iterator[str]:
         )
         try:
             _wait(contender, process, url, log)
-            yield url
+            yield Started(url, process.pid)
         finally:
             process.send_signal(signal.SIGTERM)
             try:
@@ -105,7 +118,8 @@ def _wait(contender: Contender, process: subprocess.Popen[bytes], url: str, log:
     raise ContenderFailed(f"{contender.name} did not come up; it said: {said[0]}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

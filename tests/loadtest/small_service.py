@@ -90,18 +90,18 @@ def ids_of(description: DatasetDescription, request: Request, body: bytes) -> li
 def by_bundle(uri: str) -> tuple[DatasetDescription, Answer]:
     """A real bundle's description, and its answers by the product's own code."""
     bundle = open_bundle(uri)
-    judge, lanes, policy = bundle.judge(), bundle.lanes(), bundle.manifest.policy
+    judge, lanes = bundle.judge(), bundle.lanes()
     as_json, as_arrow = JsonParser(judge.description), ArrowParser(judge.description)
 
     async def answer(request: Request, body: bytes) -> Response:
         if request.url.path == "/predict":
             decisions = score_offline(judge, lanes, as_json.one(body))
-            return Response(each_json(decisions, policy)[0], media_type="application/json")
+            return Response(each_json(decisions)[0], media_type="application/json")
         arrow = request.headers["content-type"] == ARROW
         parsed = as_arrow.stream(body) if arrow else as_json.many(body)
         decisions = score_offline(judge, lanes, parsed.transactions)
         write = many_arrow if arrow else many_json
-        return Response(write(decisions, policy, parsed))
+        return Response(write(decisions, parsed))
 
     return judge.description, answer
 

@@ -210,22 +210,22 @@ def test_making_bodies_is_not_what_limits_a_load(
 def answered(uri: str, what: Exchange, body: bytes) -> bytes:
     """What the product answers to this body."""
     opened = open_bundle(uri)
-    judge, policy = opened.judge(), opened.manifest.policy
+    judge = opened.judge()
     parsed = parse(what, judge.description, body)
     decisions = score_offline(judge, opened.lanes(), parsed.transactions)
     if what.kind == "single":
-        return each_json(decisions, policy)[0]
-    return (many_arrow if what.kind == "arrow" else many_json)(decisions, policy, parsed)
+        return each_json(decisions)[0]
+    return (many_arrow if what.kind == "arrow" else many_json)(decisions, parsed)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_products_own_answer_is_good_and_one_to_another_body_is_not(
-    transactions_bundle: str, kind: Kind
+    plain_bundle: str, kind: Kind
 ) -> None:
     rows = 1 if kind == "single" else 25
     what = exchange(kind, load_description("transactions"), run="r", rows=rows, pool=50)
     (sent, body), (other, _) = what.make(), what.make()
-    answer = answered(transactions_bundle, what, body)
+    answer = answered(plain_bundle, what, body)
     assert what.check(sent, answer) == Outcome(None, scored=rows, degraded=0)
     assert what.check(other, answer).problem == "the answer is to another transaction"
     for broken in (b"", b"[]", b"{}", answer[:-20], b"null"):
@@ -234,17 +234,17 @@ def test_the_products_own_answer_is_good_and_one_to_another_body_is_not(
 
 @pytest.mark.parametrize("kind", ["json", "arrow"])
 def test_a_batch_answer_that_lacks_a_row_or_refuses_one_is_not_good(
-    transactions_bundle: str, kind: Kind
+    plain_bundle: str, kind: Kind
 ) -> None:
     description = load_description("transactions")
     whole = exchange(kind, description, run="r", rows=4, pool=4)
     less = exchange(kind, description, run="r", rows=3, pool=3)
     sent, body = whole.make()
-    short = answered(transactions_bundle, whole, less.make()[1])
+    short = answered(plain_bundle, whole, less.make()[1])
     assert whole.check(sent, short).problem == "another number of answers than of transactions"
     if kind == "json":
         bad = body.replace(b'"amount":', b'"amount":-', 1)
-        refused = answered(transactions_bundle, whole, bad)
+        refused = answered(plain_bundle, whole, bad)
     else:
         with pa.ipc.open_stream(body) as reader:
             table = reader.read_all()
@@ -253,5 +253,5 @@ def test_a_batch_answer_that_lacks_a_row_or_refuses_one_is_not_good(
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, bad_table.schema) as writer:
             writer.write_table(bad_table)
-        refused = answered(transactions_bundle, whole, sink.getvalue().to_pybytes())
+        refused = answered(plain_bundle, whole, sink.getvalue().to_pybytes())
     assert whole.check(sent, refused).problem == "the answer refuses some of the transactions"

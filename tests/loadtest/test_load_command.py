@@ -72,10 +72,10 @@ def test_help_shows_an_example() -> None:
 
 
 def test_a_real_bundle_answers_all_kinds_and_the_objective_is_met(
-    transactions_bundle: str, tmp_path: Path
+    plain_bundle: str, tmp_path: Path
 ) -> None:
     page = tmp_path / "report.html"
-    with served(*by_bundle(transactions_bundle)) as service:
+    with served(*by_bundle(plain_bundle)) as service:
         done = run(
             "--url", service.url, "--kind", "mixed", "--rows", 50, "--users", 6,
             "--duration", 2, "--json", "--html", page, *EASY,

@@ -1,0 +1,161 @@
+"""What is measured of servers, and how it is told: one kind of request at one load, a cell each."""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from loadtest.contenders import NAMES, NOT_MEASURED
+from loadtest.wrk import Measured
+from sentinel.answers import ARROW, JSON
+
+BATCH_ROWS = 1_000
+
+Value = TypeVar("Value")
+
+MEASURED = ("limit", "sentinel", "sentinel-profiles", "sentinel-profiles-redis")
+"""The contenders that some part of ``sentinel bench`` measures."""
+
+NOT_ASKED = "not asked for (--only)"
+
+Table = tuple[list[str], list[list[str]]]
+"""Column names and rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One kind of request at one number of connections."""
+
+    name: str
+    path: str
+    kind: str
+    rows: int
+    connections: int
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.connections} connections"
+
+
+SINGLE_1 = Shape("single", "/predict", JSON, 1, 1)
+SINGLE_64 = Shape("single", "/predict", JSON, 1, 64)
+JSON_1000 = Shape("json-1000", "/predict/batch", JSON, BATCH_ROWS, 4)
+ARROW_1000 = Shape("arrow-1000", "/predict/batch", ARROW, BATCH_ROWS, 4)
+SHAPES = (SINGLE_1, SINGLE_64, JSON_1000, ARROW_1000)
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One cell: medians over the rounds; ``errors`` of all rounds together."""
+
+    contender: str
+    shape: str
+    connections: int
+    requests_per_s: float
+    transactions_per_s: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    errors: int
+
+
+class ServeBench(msgspec.Struct, frozen=True):
+    """``contenders``: the row of one transaction a request at 64 connections, null where
+    ``reasons`` says why; ``rows``: every other cell; ``ratios``: what follows from them;
+    ``goals``: the least that some of them should be; ``notes``: what a contender ran with;
+    ``degraded``: transactions, of those that a service counted, that were judged without
+    something."""
+
+    contenders: dict[str, Row | None]
+    reasons: dict[str, str]
+    rows: list[Row]
+    ratios: dict[str, float]
+    goals: dict[str, float] = {}
+    notes: dict[str, str] = {}
+    degraded: dict[str, int] = {}
+
+
+def together(parts: Sequence[ServeBench]) -> ServeBench:
+    """All that was measured, and every contender that was not, with the reason."""
+    found = {n: row for part in parts for n, row in part.contenders.items() if row is not None}
+    reasons = {name: NOT_ASKED if name in MEASURED else NOT_MEASURED for name in NAMES}
+    reasons |= _joined([part.reasons for part in parts])
+    return ServeBench(
+        contenders={name: found.get(name) for name in NAMES},
+        reasons={name: reason for name, reason in reasons.items() if name not in found},
+        rows=[row for part in parts for row in part.rows],
+        ratios=_joined([part.ratios for part in parts]),
+        goals=_joined([part.goals for part in parts]),
+        notes=_joined([part.notes for part in parts]),
+        degraded=_joined([part.degraded for part in parts]),
+    )
+
+
+def cell_of(name: str, shape: Shape, measured: Sequence[Measured]) -> Row:
+    """The cell of these rounds."""
+
+    def middle(of: Callable[[Measured], float], digits: int) -> float:
+        return round(statistics.median(map(of, measured)), digits)
+
+    rate = middle(lambda m: 1e6 * m.requests / m.microseconds, 1)
+    return Row(
+        contender=name,
+        shape=shape.name,
+        connections=shape.connections,
+        requests_per_s=rate,
+        transactions_per_s=round(rate * shape.rows, 1),
+        p50_ms=middle(lambda m: m.p50 / 1000, 3),
+        p95_ms=middle(lambda m: m.p95 / 1000, 3),
+        p99_ms=middle(lambda m: m.p99 / 1000, 3),
+        errors=sum(m.errors for m in measured),
+    )
+
+
+def ratios_of(
+    one: str, other: str, rows: Mapping[tuple[str, Shape], Row], shapes: Sequence[Shape]
+) -> dict[str, float]:
+    """Requests a second of one contender for each of another's, by shape."""
+    return {
+        f"{one}/{other}, {shape}": round(
+            rows[one, shape].requests_per_s / rows[other, shape].requests_per_s, 3
+        )
+        for shape in shapes
+    }
+
+
+def serve_table(bench: ServeBench) -> Table:
+    """The cells, by shape."""
+    columns = ["contender", "shape", "connections", "requests/s", "transactions/s"]
+    columns += ["p50 ms", "p95 ms", "p99 ms", "errors"]
+    single = [row for row in bench.contenders.values() if row is not None]
+    return columns, [
+        [
+            row.contender,
+            row.shape,
+            str(row.connections),
+            f"{row.requests_per_s:,.0f}",
+            f"{row.transactions_per_s:,.0f}",
+            f"{row.p50_ms:.2f}",
+            f"{row.p95_ms:.2f}",
+            f"{row.p99_ms:.2f}",
+            str(row.errors),
+        ]
+        for row in sorted([*single, *bench.rows], key=lambda row: (row.shape, row.connections))
+    ]
+
+
+def ratio_table(bench: ServeBench) -> Table:
+    """The ratios, with their goals where there are any."""
+    columns = ["ratio", "requests/s", *(["goal"] if bench.goals else [])]
+    return columns, [
+        [name, f"{ratio:.2f}", *([_goal(bench.goals.get(name))] if bench.goals else [])]
+        for name, ratio in bench.ratios.items()
+    ]
+
+
+def _goal(least: float | None) -> str:
+    return "" if least is None else f"{least:.2f}"
+
+
+def _joined(parts: Sequence[Mapping[str, Value]]) -> dict[str, Value]:
+    return {name: value for part in parts for name, value in part.items()}
