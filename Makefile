@@ -7,7 +7,7 @@ BUNDLE ?= bundles/transactions
 DATA ?= ../shared/data
 PORT ?= 8000
 
-.PHONY: setup run test test-serve test-skew test-redis test-data bench bench-quality bench-faults lint format lock clean
+.PHONY: setup run test test-serve test-score test-skew test-redis test-data bench bench-quality bench-faults lint format lock clean
 
 setup: $(STAMP)
 
@@ -30,11 +30,18 @@ $(BUNDLE)/manifest.json: | $(STAMP)
 	$(BIN)/sentinel generate --out $(BUNDLE).parquet
 	$(BIN)/sentinel train --data $(BUNDLE).parquet --dataset transactions --out $(BUNDLE)
 
+# In two processes, one a core: the second's output is shown when both have ended.
 test: setup
-	$(BIN)/python -m pytest tests/unit tests/training tests/app tests/loadtest
+	@mkdir -p build
+	@$(BIN)/python -m pytest tests/unit tests/loadtest > build/test.log 2>&1 & second=$$!; \
+	$(BIN)/python -m pytest tests/training tests/app; first=$$?; \
+	wait $$second; second=$$?; cat build/test.log; exit $$((first | second))
 
 test-serve: setup
 	$(BIN)/python -m pytest tests/serve
+
+test-score: setup
+	$(BIN)/python -m pytest tests/score
 
 # redis-server, which the tests start themselves, is a Debian package.
 test-redis: setup
@@ -54,6 +61,7 @@ test-skew: setup
 # The core, and the service beside the bare limit. wrk, the load generator, is a Debian package.
 bench: setup
 	command -v wrk || { apt-get update -q && apt-get install -y -q wrk; }
+	command -v redis-server || { apt-get update -q && apt-get install -y -q redis-server; }
 	$(BIN)/sentinel bench --out bench
 
 # The quality table of the README: trained on the first 80% of creditcard.parquet, judged on the

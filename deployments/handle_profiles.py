@@ -2,18 +2,25 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import Context
 
 from ray.serve.handle import DeploymentHandle
 
 from deployments.guarded import DOWN, Guarded, states_of
-from deployments.profile_server import ProfileServer, ProfileState, Settled
+from deployments.profile_server import Missed, ProfileServer, ProfileState, Settled
 from sentinel.errors import Overloaded
 from sentinel.profile_store import Arrivals, Label, Reception, without_profiles
 from sentinel.scoring import Judge, StoredAnswer
 
 logger = logging.getLogger("ray.serve")  # the one Serve writes to each replica's log file
+
+MOST_MISSED = 20_000
+"""Most transactions kept for profiles that cannot be reached: half a minute at 600 a second."""
+
+MOST_SETTLED = 256
+"""Most batches whose answers are kept for them."""
 
 SETTLE_SECONDS = 0.005
 """Longest wait of answers for a batch to go with."""
@@ -36,6 +43,7 @@ class HandleProfiles:
         self._handle = handle
         self._guard = Guarded("profiles", deadline, on_time)
         self._settled: list[Settled] = []
+        self._missed: deque[Missed] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -46,22 +54,33 @@ class HandleProfiles:
 
     async def receive(self, judge: Judge, arrivals: Arrivals, holder: int) -> Reception:
         """See ``ProfileStore``."""
-        handle, settled = self._handle, self._take()
+        handle, settled, missed = self._handle, self._take(), list(self._missed)
         reception = await self._guard.ask(
-            lambda: handle.receive.remote(judge.digest, arrivals, holder, settled),
+            lambda: handle.receive.remote(judge.digest, arrivals, holder, settled, missed),
             handle.state.remote,
         )
         if reception is not None:
+            self._missed.clear()
             return reception
+        self._settled = [*settled, *self._settled][-MOST_SETTLED:]
+        self._miss(Missed(judge.digest, arrivals, holder))
         plan = judge.features.plan
         assert plan is not None
         return without_profiles(plan, arrivals, self.out or "they are not those of this bundle")
+
+    def _miss(self, missed: Missed) -> None:
+        """Keeps what the profiles did not note, for when they are back; the oldest go first."""
+        self._missed.append(missed)
+        while sum(len(each.arrivals) for each in self._missed) > MOST_MISSED:
+            self._missed.popleft()
 
     async def settle(
         self, arrivals: Arrivals, answers: Sequence[StoredAnswer | None], holder: int
     ) -> bool:
         """See ``ProfileStore``. The events are noted already, so nobody waits for this: a twin
         that comes before it waits a moment, and gets the answer."""
+        if self.out:
+            return True
         self._settled.append(Settled(arrivals.identities, list(answers), holder))
         if self._timer is None:
             loop = asyncio.get_running_loop()

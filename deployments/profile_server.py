@@ -6,6 +6,7 @@ those the bundle came with; the routers then ask Redis themselves.
 """
 
 import asyncio
+import gc
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from deployments.lane_server import DEFAULT_BUNDLE
 from deployments.metrics import REPORT_SECONDS, ProfileMetrics, every
 from deployments.profile_settings import ProfileSettings
 from deployments.redis_profiles import seed
-from sentinel.bundle import Bundle, read_file, write_file
+from sentinel.bundle import Bundle, check_writable, read_file, write_file
 from sentinel.errors import SentinelError
 from sentinel.history import history_of
 from sentinel.profile_plan import ProfilePlan
@@ -35,6 +36,9 @@ PROFILES = "Profiles"
 
 NONE = "none"
 """The source of profiles of a bundle whose features need none."""
+
+LABELS_AT_ONCE = 500
+"""Labels noted in one turn of the event loop: some 5 ms."""
 
 FORGET_SECONDS = 3600.0
 """Between two looks for entities whose time has come."""
@@ -58,6 +62,23 @@ class Settled:
     holder: int
 
 
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """A batch that was judged without profiles, and is still to be noted."""
+
+    bundle: str
+    arrivals: Arrivals
+    holder: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What a bundle brings: its plan, and profiles of entities that may not be kept yet."""
+
+    plan: ProfilePlan | None
+    more: MemoryStore | None = None
+
+
 class ProfileServer:
     """Keeps profiles and identities for every router. A plain class; the builder deploys it."""
 
@@ -65,7 +86,7 @@ class ProfileServer:
         self._settings = settings
         self._store = MemoryStore(settings.limits())
         self._source = NONE
-        self._bundles: HeldBundles[ProfilePlan | None] = HeldBundles(self._load)
+        self._bundles: HeldBundles[_Loaded] = HeldBundles(self._load)
         self._metrics = ProfileMetrics()
         self._tasks: list[asyncio.Task[None]] = []
         self._saved = False
@@ -78,17 +99,32 @@ class ProfileServer:
         await self._bundles.follow(user_config, self._loaded)
 
     async def receive(
-        self, bundle: str, arrivals: Arrivals, holder: int, settled: Sequence[Settled] = ()
+        self,
+        bundle: str,
+        arrivals: Arrivals,
+        holder: int,
+        settled: Sequence[Settled] = (),
+        missed: Sequence[Missed] = (),
     ) -> Reception:
         """See ``ProfileStore``; ``bundle`` is the digest of the one whose features are wanted.
-        ``settled``: answers to earlier batches, which are kept first.
+        ``settled``: answers to earlier batches, which are kept first. ``missed``: transactions that
+        were judged without profiles meanwhile; they are noted before these.
 
         :raises UnknownBundle: this replica does not hold it.
         """
+        plan = self._plan(bundle)
         self._settle(settled)
-        plan = self._bundles.get(bundle, PROFILES)
-        assert plan is not None, "only a bundle that has profiles asks for them"
+        for each in missed:
+            if each.bundle in self._bundles.digests:
+                self._store.receive(self._plan(each.bundle), each.arrivals, each.holder)
+                nothing = [None] * len(each.arrivals)
+                self._store.settle(each.arrivals.identities, nothing, each.holder)
         return self._store.receive(plan, arrivals, holder)
+
+    def _plan(self, bundle: str) -> ProfilePlan:
+        plan = self._bundles.get(bundle, PROFILES).plan
+        assert plan is not None, "only a bundle that has profiles asks for them"
+        return plan
 
     async def settle(self, settled: Sequence[Settled]) -> None:
         """See ``ProfileStore``."""
@@ -100,7 +136,11 @@ class ProfileServer:
 
     async def label(self, labels: Sequence[Label]) -> list[str]:
         """See ``ProfileStore``."""
-        return self._store.label(labels)
+        outcomes: list[str] = []
+        for start in range(0, len(labels), LABELS_AT_ONCE):
+            outcomes += self._store.label(labels[start : start + LABELS_AT_ONCE])
+            await asyncio.sleep(0)  # batches of transactions come in between
+        return outcomes
 
     async def state(self) -> ProfileState:
         """What this replica holds."""
@@ -127,34 +167,52 @@ class ProfileServer:
         if said := self._save():
             logger.warning("%s", said)
 
-    def _loaded(self, _: Held[ProfilePlan | None]) -> None:
+    def _loaded(self, held: Held[_Loaded]) -> None:
+        if held.content.more is not None:
+            self._store.take_missing(held.content.more)
         if not self._tasks:
             self._tasks = [
                 asyncio.create_task(every(REPORT_SECONDS, self._report)),
                 asyncio.create_task(every(FORGET_SECONDS, self._store.forget)),
             ]
 
-    def _load(self, bundle: Bundle) -> ProfilePlan | None:
+    def _load(self, bundle: Bundle) -> _Loaded:
         """The plan of a bundle; the profiles of the first that has some are taken with it, while
-        nobody asks yet. Later bundles find what was noted since: records know no features."""
+        nobody asks yet. Later bundles find what was noted since, and bring the profiles of entity
+        keys that none before them had."""
         judge = bundle.judge()
         warm_up(judge)
         plan = judge.features.plan
         if plan is not None and self._source == NONE:
             self._source = self._fill(bundle)
             logger.warning("profiles: %s", self._source)
-        return plan
+            return _Loaded(plan)
+        packed = bundle.profiles
+        if plan is None or packed is None or self._settings.on_redis:
+            return _Loaded(plan)
+        lacking = set(plan.keys) - set(self._store.profiles.logs)
+        if not lacking:
+            return _Loaded(plan)
+        more = MemoryStore(self._settings.limits())
+        restore(packed, more, lacking)
+        return _Loaded(plan, more)
 
     def _fill(self, bundle: Bundle) -> str:
         if self._settings.on_redis:
             return asyncio.run(seed(self._settings, bundle))  # in a thread of its own
         place = self._settings.snapshot
+        if place is not None:
+            check_writable(place)
         if place is not None and (saved := read_file(place)) is not None:
             restore(saved, self._store)
+            gc.freeze()
             return "snapshot"
         history = history_of(bundle, self._settings.history)
         assert history is not None
         self._store.take_over(history.store)
+        # What was loaded stays: looking through it for garbage would stop every batch for long.
+        gc.collect()
+        gc.freeze()
         return history.source
 
     def _report(self) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 
 from deployments.profile_settings import ProfileSettings
 from sentinel.bundle import Bundle, open_bundle
-from sentinel.errors import Overloaded
+from sentinel.errors import BundleError, Overloaded
 from sentinel.history import COLD, history_of
-from sentinel.profile_store import Arrivals, Label, Reception
+from sentinel.identity import NEW
+from sentinel.profile_snapshot import snapshot
+from sentinel.profile_store import Arrivals, Label, MemoryStore, Reception
 from sentinel.redis_settings import RedisSettings
 from sentinel.redis_store import RedisStore
 from sentinel.scoring import Judge, StoredAnswer
@@ -29,14 +31,16 @@ class RedisProfiles:
         self._settings = settings
         self._on_time = on_time
         self._stores: dict[str, RedisStore] = {}
+        self._source: dict[str, str | None] = {}
         self._current: RedisStore | None = None
         self._under_way: dict[int, RedisStore] = {}
 
     def follow(self, bundle: str, name: str, has_profiles: bool) -> None:
         """From now on labels are of this description; a Redis that lost everything is filled
         from the bundle at this URI, if it has profiles."""
+        self._source[name] = bundle if has_profiles else None
         if name not in self._stores:
-            snapshot = (lambda: _snapshot(bundle)) if has_profiles else None
+            snapshot = (lambda: _snapshot(self._source[name])) if has_profiles else None
             settings = redis_settings(self._settings)
             self._stores[name] = RedisStore(self._uri, name, settings, snapshot)
         self._current = self._stores[name]
@@ -49,9 +53,10 @@ class RedisProfiles:
     async def receive(self, judge: Judge, arrivals: Arrivals, holder: int) -> Reception:
         """See ``ProfileStore``."""
         store = self._stores[judge.description.name]
-        self._under_way[holder] = store
         start = asyncio.get_running_loop().time()
         reception = await store.receive(judge, arrivals, holder)
+        if (reception.verdicts == NEW).any():
+            self._under_way[holder] = store
         if self._on_time is not None and not reception.missing:
             self._on_time("profiles", asyncio.get_running_loop().time() - start)
         return reception
@@ -117,6 +122,14 @@ async def seed(settings: ProfileSettings, bundle: Bundle) -> str:
         await store.close()
 
 
-def _snapshot(uri: str) -> bytes:
-    """The profiles of a bundle, read again: they are too large to be kept for the rare case."""
-    return open_bundle(uri).profiles or b""
+def _snapshot(uri: str | None) -> bytes:
+    """The profiles of a bundle, read again: they are too large to be kept for the rare case. None
+    at all where there is no bundle any more, or it has none: cold profiles are better than none
+    for ever."""
+    found = None
+    if uri is not None:
+        try:
+            found = open_bundle(uri).profiles
+        except BundleError as error:
+            logger.error("Redis lost its profiles, and they cannot be had again: %s", error)
+    return snapshot(MemoryStore()) if found is None else found

@@ -125,6 +125,17 @@ def read_file(uri: str) -> bytes | None:
         raise BundleError(f"{uri} cannot be read: {error}") from error
 
 
+def check_writable(uri: str) -> None:
+    """Whether ``write_file`` could write there, asked before anything worth writing exists.
+
+    :raises BundleError: it could not.
+    """
+    trial = f"{uri}.trial-{secrets.token_hex(4)}"
+    write_file(trial, b"")
+    filesystem, place = _locate(trial)
+    filesystem.delete_file(place)
+
+
 def write_file(uri: str, data: bytes) -> None:
     """Writes a single file, on a local disk whole or not at all.
 

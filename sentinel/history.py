@@ -30,6 +30,9 @@ it."""
 COLD = "cold"
 """Where profiles come from when they come from nowhere."""
 
+FILE = "file"
+"""Where they come from when they are the rows of the judged file itself, before those judged."""
+
 
 class History:
     """Profiles that tables are noted in, of one description that has a ``plan``."""
@@ -40,7 +43,7 @@ class History:
         self._delay = microseconds_of(description.behaviour.label_delay)
         self.store = MemoryStore()
         self.source = COLD
-        """Where the profiles are from: ``cold``, ``bundle`` or ``history``."""
+        """Where the profiles are from: ``cold``, ``bundle``, ``history`` or ``file``."""
         self.newest: int | None = None
         """Time of the newest event they came with."""
 
@@ -52,34 +55,50 @@ class History:
         """
         if file is not None:
             table = read_table(file, self._description, both_kinds=False)
-            self.note(table.transactions, table.labels)
+            self.note(table.transactions, table.labels, table.named)
             self.source, self.newest = "history", self.store.profiles.newest
         elif (packed := bundle.profiles) is not None:
             self.newest = restore(packed, self.store)
             self.source = "bundle"
 
     def note(
-        self, transactions: Transactions, labels: NDArray[np.int8] | None = None
+        self,
+        transactions: Transactions,
+        labels: NDArray[np.int8] | None = None,
+        named: bool = True,
     ) -> NDArray[np.float32]:
-        """(n, b) what the profiles say of these rows, which are then noted with their labels."""
+        """(n, b) what the profiles say of these rows, which are then noted with their labels.
+
+        ``named``: their ids are their own, so that a label may come for them.
+        """
         events = self._events(transactions, labels)
         behaviour, _ = self.store.profiles.advance(self._plan, events)
-        self._see(transactions, events)
+        if named:
+            self._see(transactions, events)
         return behaviour
 
     def features_of(self, table: LabelledTable, features: FeatureSet) -> NDArray[np.float32]:
         """(n, f) features of a table's rows.
 
         The rows of its file before them are noted too, less those that the profiles have already.
+        Where the table begins before the profiles end, its own file is all that they rest on.
         """
         past = table.past
+        first = table.transactions.times
+        assert first is not None
+        if self.newest is not None and len(first) and first[0] <= self.newest:
+            # A snapshot remembers what later rows can see, not what these could.
+            self.store, self.newest = MemoryStore(), None
+            self.source = FILE if past is not None and len(past) else COLD
         if past is not None and len(past):
             times = past.transactions.times
             assert times is not None
             new = slice(0 if self.newest is None else int(np.searchsorted(times, self.newest + 1)),
                         len(times))  # fmt: skip
-            self.note(past.transactions.take(new), past.labels[new])
-        return features(table.transactions, self.note(table.transactions, table.labels))
+            self.note(past.transactions.take(new), past.labels[new], table.named)
+        return features(
+            table.transactions, self.note(table.transactions, table.labels, table.named)
+        )
 
     def packed(self) -> bytes:
         """A snapshot with all that can still matter to what comes after the newest event."""

@@ -215,19 +215,36 @@ def _rank(each, scratch, amount):
     """Median and spread (1.4826 times the median distance from it) of past amounts, and the share
     of them, with this one, that are as high as it."""
     size = len(each)
-    median = np.nan
-    spread = np.nan
+    if not size:
+        return np.nan, np.nan, 1.0
     above = 1
-    if size:
-        for i in range(size):
-            scratch[i] = each[i]
-            above += each[i] >= amount
-        twice = _twice_median(scratch[:size])
-        for i in range(size):
-            scratch[i] = abs(2 * each[i] - twice)
-        median = twice / (2 * SCALE)
-        spread = 1.4826 * _twice_median(scratch[:size]) / (4 * SCALE)
-    return median, spread, above / (size + 1)
+    for i in range(size):  # sorted into scratch: there are some dozens
+        one = each[i]
+        above += one >= amount
+        place = i
+        while place > 0 and scratch[place - 1] > one:
+            scratch[place] = scratch[place - 1]
+            place -= 1
+        scratch[place] = one
+    middle = size // 2
+    twice = 2 * scratch[middle] if size % 2 else scratch[middle - 1] + scratch[middle]
+    # Distances grow outwards from the middle: merging both sides up to the middle finds theirs.
+    left = middle - 1
+    right = middle
+    before = np.int64(0)
+    distance = np.int64(0)
+    for _ in range(middle + 1):
+        below = abs(2 * scratch[left] - twice) if left >= 0 else _NEVER
+        beyond = abs(2 * scratch[right] - twice) if right < size else _NEVER
+        before = distance
+        if below < beyond:
+            distance = below
+            left -= 1
+        else:
+            distance = beyond
+            right += 1
+    doubled = 2 * distance if size % 2 else before + distance
+    return twice / (2 * SCALE), 1.4826 * doubled / (4 * SCALE), above / (size + 1)
 
 
 @njit(cache=True, nogil=True)
@@ -308,13 +325,3 @@ def label(pool, regions, slots, times, ids, new, old):
         elif low < stop and pool[low].count > 1:
             held = np.int64(pool[low].frauds) + new[row] - old[row]
             pool[low].frauds = min(max(held, 0), np.int64(pool[low].count))
-
-
-@njit(cache=True, nogil=True)
-def _twice_median(values):
-    """Twice the median of n >= 1 whole numbers, which are sorted in place."""
-    values.sort()
-    middle = len(values) // 2
-    if len(values) % 2:
-        return 2 * values[middle]
-    return values[middle - 1] + values[middle]

@@ -190,12 +190,17 @@ class Seen:
         held = self._by_name.setdefault(name, [])
         if all(each.event != transaction.event for each in held):
             held.append(transaction)
-        while len(self._by_name) > self._most:
+        if len(self._by_name) > self._most:
             self._by_name.popitem(last=False)
 
-    def find(self, transaction_id: str) -> Sequence[SeenTransaction]:
-        """All transactions of this id."""
-        name = int(name_hashes(pa.array([transaction_id], pa.string()))[0])
+    def limit(self, most: int) -> None:
+        """Keeps so many from now on."""
+        self._most = most
+        while len(self._by_name) > most:
+            self._by_name.popitem(last=False)
+
+    def find(self, name: int) -> Sequence[SeenTransaction]:
+        """All transactions whose id has this hash."""
         return self._by_name.get(name, ())
 
     def items(self) -> Iterator[tuple[int, SeenTransaction]]:
@@ -245,29 +250,45 @@ class MemoryStore:
 
     def label(self, labels: Sequence[Label]) -> list[str]:
         """See ``ProfileStore``. A label is of every transaction of its id, whoever sent it."""
-        return [self._label(label) for label in labels]
+        outcomes = []
+        marks: list[tuple[SeenTransaction, int]] = []
+        names = name_hashes(pa.array([label.transaction_id for label in labels], pa.string()))
+        for label, name in zip(labels, names.tolist(), strict=True):
+            outcome = UNKNOWN
+            for each in self.seen.find(name):
+                outcome = judge_label(label, each)
+                if outcome == APPLIED:
+                    marks.append((each, each.fraud))
+                    each.fraud, each.labelled = int(label.is_fraud), label.timestamp
+            outcomes.append(outcome)
+        self._mark(marks)
+        return outcomes
 
-    def _label(self, label: Label) -> str:
-        seen = self.seen.find(label.transaction_id)
-        outcomes = [judge_label(label, each) for each in seen]
-        for each, outcome in zip(seen, outcomes, strict=True):
-            if outcome == APPLIED:
-                new = int(label.is_fraud)
-                self.profiles.label(
-                    {name: [key] for name, key in each.keys.items()},
-                    np.array([each.time]),
-                    np.array([each.event]),
-                    np.array([new], np.uint8),
-                    np.array([each.fraud], np.uint8),
-                )
-                each.fraud, each.labelled = new, label.timestamp
-        return outcomes[-1] if outcomes else UNKNOWN
+    def _mark(self, marks: Sequence[tuple[SeenTransaction, int]]) -> None:
+        """Marks these transactions as they now are; each had been marked so."""
+        last = {each.event: each for each, _ in marks}
+        first = {each.event: was for each, was in reversed(marks)}
+        by_entities: dict[tuple[str, ...], list[SeenTransaction]] = {}
+        for each in last.values():
+            by_entities.setdefault(tuple(each.keys), []).append(each)
+        for entities, some in by_entities.items():
+            self.profiles.label(
+                {name: [each.keys[name] for each in some] for name in entities},
+                np.array([each.time for each in some], np.int64),
+                np.array([each.event for each in some], np.int64),
+                np.array([each.fraud for each in some], np.uint8),
+                np.array([first[each.event] for each in some], np.uint8),
+            )
 
     def take_over(self, other: "MemoryStore") -> None:
         """Takes the profiles of another store, and what labels may come for, as its own."""
-        self.profiles = other.profiles
-        for name, each in other.seen.items():
-            self.seen.put(name, each)
+        self.profiles, self.seen = other.profiles, other.seen
+        self.seen.limit(self._limits.labels)
+
+    def take_missing(self, other: "MemoryStore") -> None:
+        """Takes the profiles of entity keys that this store has none of."""
+        for name, log in other.profiles.logs.items():
+            self.profiles.logs.setdefault(name, log)
 
     def forget(self) -> int:
         """Drops the entities whose time has come; how many."""

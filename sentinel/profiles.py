@@ -162,6 +162,9 @@ class EntityLog:
     ) -> NDArray[np.float32]:
         """See ``Profiles.advance``; what is unusual is marked by the entity that says so."""
         slots = self._slots_of(events.keys[mine.entity])
+        # What came from another process may be read-only, which is another type to the compiler.
+        columns = (events.times, events.ids, events.frauds)
+        times, ids, frauds = (np.require(column, None, "W") for column in columns)
         order = np.argsort(slots, kind="stable")
         if (np.diff(events.times) < 0).any():
             order = np.lexsort((events.times, slots))
@@ -174,7 +177,7 @@ class EntityLog:
         while True:
             at = kernel.advance(
                 self.pool, self.regions, self._book, self.most, order, at, slots,
-                events.times, amounts, raw, events.ids, others, events.frauds,
+                times, amounts, raw, ids, others, frauds,
                 marks, note, mine.windows, mine.risk_windows, plan.delay, mine.keep, LATENESS,
                 mine.ops, mine.op_windows, mine.order_window,
                 mine.unusual_window, plan.unusual_above, plan.unusual_least, out,

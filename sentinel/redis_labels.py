@@ -25,6 +25,9 @@ from sentinel.redis_scripts import APPEND, CORRECT
 from sentinel.redis_settings import RedisSettings
 from sentinel.redis_state import Keyspace, label_record, pack_seen, unpack_seen
 
+AT_ONCE = 500
+"""Labels of one trip: more would keep batches of transactions waiting."""
+
 TRIES = 8
 """Times a label is noted again because another of the same transaction was faster."""
 
@@ -45,6 +48,12 @@ class RedisLabels:
 
         :raises RedisLost: Redis cannot be asked; what was applied stays, and may be sent again.
         """
+        outcomes: list[str] = []
+        for start in range(0, len(labels), AT_ONCE):
+            outcomes += await self._apply(labels[start : start + AT_ONCE])
+        return outcomes
+
+    async def _apply(self, labels: Sequence[Label]) -> list[str]:
         names = hashes_of(labels)
         outcomes = [UNKNOWN] * len(labels)
         left = list(range(len(labels)))
@@ -61,9 +70,11 @@ class RedisLabels:
         read = await self._look_up({names[row] for row in rows})
         found = {place: unpack_seen(place[1], value) for place, value in read.items()}
         wanted, marks = dict(found), {}
+        by_name: dict[int, list[Place]] = {}
+        for place in found:
+            by_name.setdefault(place[0], []).append(place)
         for row in rows:
-            places = [place for place in found if place[0] == names[row]]
-            for place in places:
+            for place in by_name.get(names[row], ()):
                 seen = wanted[place]
                 out[row] = judge_label(labels[row], seen)
                 if out[row] == APPLIED:

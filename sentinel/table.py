@@ -50,6 +50,8 @@ class LabelledTable:
     transactions: Transactions
     labels: NDArray[np.int8]
     past: Past | None = None
+    named: bool = True
+    """Whether the ids are the table's own; if not they are row numbers, which no label means."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -102,6 +104,7 @@ def read_table(
     if not table.num_rows:
         raise TableError(f"{path}: has no rows")
     labels = _labels(table, description, path)
+    named = description.id in table.column_names
     table = with_ids(table, description)
     try:
         transactions = ArrowParser(description).table(table).all_or_raise()
@@ -125,7 +128,7 @@ def read_table(
         raise TableError(
             f"{path}: all {len(labels):,} rows are {kind} by {description.label}; expected both"
         )
-    return LabelledTable(path, description, transactions, labels, past)
+    return LabelledTable(path, description, transactions, labels, past, named)
 
 
 def _read(path: str, description: DatasetDescription) -> pa.Table:

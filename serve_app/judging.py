@@ -1,6 +1,7 @@
 """A batch from transactions to decisions: identities and profiles, lanes, policy."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -61,6 +62,20 @@ class Verdict:
         return Verdict(self.codes[start:stop], self.decisions.take(some))
 
 
+def _twins(codes: NDArray[np.int8], came: Arrivals) -> tuple[NDArray[np.int8], dict[int, int]]:
+    """The codes with those answered that only wait for a twin in the same batch; for each of these
+    the position of its twin."""
+    waiting = np.flatnonzero(codes == BUSY).tolist()
+    if not waiting:
+        return codes, {}
+    identities = came.identities
+    first = {identities[row]: row for row in reversed(np.flatnonzero(codes == NEW).tolist())}
+    twins = {row: first[identities[row]] for row in waiting if identities[row] in first}
+    codes = codes.copy()
+    codes[list(twins)] = ANSWERED
+    return codes, twins
+
+
 class Judging:
     """Judges batches, several at once; profiles take them in in the order they come."""
 
@@ -94,7 +109,7 @@ class Judging:
         async with self._in_order:
             reception = await self._profiles.receive(judge, came, holder)
         self._metrics.received(reception)
-        codes = reception.verdicts
+        codes, twins = _twins(reception.verdicts, came)
         new = np.flatnonzero(codes == NEW)
         if len(new) == len(codes):
             return Verdict(codes, await self._new(judge, transactions, came, reception, holder))
@@ -109,6 +124,12 @@ class Judging:
             ids = transactions.take(known).ids
             parts.append(from_stored(ids, list(reception.answers.values())))
             rows.append(known)
+        if twins:
+            # Its twin is in this very batch: what that one gets is its own, degraded or not.
+            decided = dict(zip(np.concatenate(rows).tolist(), itertools.count(), strict=False))
+            same = np.array([decided[first] for first in twins.values()], np.intp)
+            parts.append(join(parts).take(same))
+            rows.append(np.array(list(twins), np.intp))
         if not parts:
             return Verdict(codes, await self._decide(judge, transactions.take(new), None, ""))
         return Verdict(codes, join(parts).take(np.argsort(np.concatenate(rows))))

@@ -92,8 +92,8 @@ def invalid(error: InvalidTransactions) -> Problem:
 
 def conflict(error: IdentityConflict) -> Problem:
     """409: the id of a transaction was used with other fields."""
-    found = FieldError(0, error.field, error.value, error.expected)
-    return Problem(409, "identity-conflict", str(error), members={"errors": [found]})
+    found = {"field": error.field, "value": error.value, "expected": error.expected}
+    return Problem(409, "identity-conflict", str(error), members={**found, "errors": [found]})
 
 
 def overloaded(error: Overloaded) -> Problem:

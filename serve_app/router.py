@@ -28,7 +28,7 @@ from deployments.metrics import REPORT_SECONDS, every
 from deployments.profile_server import NONE, ProfileServer, ProfileState
 from deployments.profile_server import PROFILES as PROFILE_DEPLOYMENT
 from deployments.redis_profiles import RedisProfiles
-from sentinel.errors import BundleError
+from sentinel.errors import BundleError, Overloaded
 from sentinel.profile_store import Label
 from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE
 from sentinel.transactions import Transactions
@@ -181,7 +181,11 @@ class FraudRouter:
         """
         if self.served.judge.features.plan is None:
             return [UNUSED] * len(labels)
-        outcomes = await self._profiles.label(labels)
+        try:
+            outcomes = await self._profiles.label(labels)
+        except Overloaded as error:
+            self._metrics.shed(error.bound)
+            raise
         self._metrics.labelled(outcomes)
         return outcomes
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sentinel.dataset import DatasetDescription, parse_description
-from sentinel.feature_specs import BehaviourFeature, microseconds_of
+from sentinel.feature_specs import BehaviourFeature, feature_names, microseconds_of
 from sentinel.profile_plan import ProfilePlan, profile_plan
 from sentinel.profiles import Events, Profiles
 from tests.plain import PLAIN_YAML
@@ -72,9 +72,14 @@ def planned(*features: Any, **behaviour: Any) -> ProfilePlan:
     return plan
 
 
-_every = profile_plan(described())
+DESCRIBED = described()
+"""With every kind of feature."""
+
+_every = profile_plan(DESCRIBED)
 assert _every is not None
 EVERYTHING: ProfilePlan = _every
+NAMES = [name for feature in DESCRIBED.features for name in feature_names(feature)]
+"""Of its features, in order."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +188,7 @@ class _Noted:
 class Oracle:
     """Everything that happened, in lists."""
 
-    def __init__(self, description: DatasetDescription) -> None:
+    def __init__(self, description: DatasetDescription = DESCRIBED) -> None:
         self._unusual = description.behaviour.unusual
         self._delay = microseconds_of(description.behaviour.label_delay)
         self._wanted = [
@@ -300,12 +305,25 @@ def _known(kind: str, known: list[_Noted], end: int) -> Any:
     return len(known) - 1 - last
 
 
-def naive(
-    deeds: Iterable[Deed], description: DatasetDescription | None = None
-) -> NDArray[np.float32]:
+def naive(deeds: Iterable[Deed]) -> NDArray[np.float32]:
     """(n, b) the features of deeds that come in this order."""
-    oracle = Oracle(described() if description is None else description)
-    return np.array([oracle(each) for each in deeds], np.float32)
+    oracle = Oracle()
+    return np.array([oracle(each) for each in deeds], np.float32).reshape(-1, len(NAMES))
+
+
+def same(got: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+    """Every feature, exactly.
+
+    A quotient that lies in the very middle between two float32 may be either, which is up to the
+    last bit of the float64 before.
+    """
+    assert got.shape == expected.shape
+    for column, name in enumerate(NAMES):
+        ours, theirs = got[..., column], expected[..., column]
+        if any(kind in name for kind in ("mean", "spread", "ratio", "zscore")):
+            near = np.abs(ours - theirs) <= np.spacing(np.abs(theirs))
+            ours = np.where(near, theirs, ours)
+        np.testing.assert_array_equal(ours, theirs, err_msg=name)
 
 
 # --- made-up stories ----------------------------------------------------------------------------

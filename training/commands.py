@@ -136,7 +136,7 @@ def evaluate(
     Example: sentinel evaluate --bundle bundles/first --data later.parquet --json
     """
     from sentinel.bundle import open_bundle
-    from sentinel.history import COLD, history_of, table_features
+    from sentinel.history import COLD, FILE, history_of, table_features
     from sentinel.table import read_table
     from training.judge import judge_rows
 
@@ -156,8 +156,8 @@ def evaluate(
         profiles = {} if known is None else {"profiles": known.source}
         print_json({**quality.as_dict(), "model_version": opened.digest, **profiles})
         return
-    if known is not None and known.source == COLD:
-        note("profiles: cold. The bundle has none and --history names no table")
+    if known is not None and known.source in (COLD, FILE):
+        note(f"profiles: {known.source}. {_WHY[known.source]}")
     table(f"{len(read):,} rows, {read.frauds:,} frauds, 95% intervals", _figures(quality.as_dict()))
     for name, figures in lane_figures.items():
         table(f"{name} alone", _figures(figures))
@@ -168,6 +168,12 @@ def evaluate(
             for name, count in judged.decisions().items()
         )
     )
+
+
+_WHY = {
+    "cold": "Nothing came before the first of these rows",
+    "file": "The bundle's profiles end after these rows begin: they rest on the file's own past",
+}
 
 
 def _figures(quality: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -7,9 +7,11 @@ from typing import Any, TypeVar
 
 import httpx
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
+from sentinel.answers import ARROW
 from sentinel.bundle import Bundle, open_bundle
 from sentinel.dataset import load_description
 from sentinel.errors import Overloaded
@@ -122,6 +124,41 @@ class Scene:
 
     async def predict(self, row: Any, **headers: str) -> httpx.Response:
         return await self.client.post("/predict", json=row, headers=headers)
+
+    async def batch(self, *rows: Any) -> Any:
+        """What these rows get as a JSON list."""
+        answer = await self.client.post("/predict/batch", json=rows)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def arrow(self, *rows: Any) -> list[dict[str, Any]]:
+        """What these rows get as an Arrow stream, row by row."""
+        table = pa.Table.from_pylist(list(rows))
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        body, headers = bytes(sink.getvalue()), {"content-type": ARROW}
+        answer = await self.client.post("/predict/batch", content=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+        with pa.ipc.open_stream(answer.content) as reader:
+            return reader.read_all().to_pylist()
+
+    def counted(self, row: Any) -> dict[str, int]:
+        """How often the customer and the terminal of a row have been seen."""
+        logs = self.profiles.store.profiles.logs
+        return {entity: len(log.records(row[entity])) for entity, log in logs.items()}
+
+
+def numbered(row: dict[str, Any], number: int, **changes: Any) -> dict[str, Any]:
+    """Another transaction like it."""
+    return {**row, "transaction_id": f"t{number}", **changes}
+
+
+async def until(done: Callable[[], Any]) -> None:
+    """Waits until it holds."""
+    async with asyncio.timeout(10):
+        while not done():
+            await asyncio.sleep(0.001)
 
 
 Run = Callable[..., Any]

@@ -14,6 +14,7 @@ from sentinel.answers import columns
 from sentinel.bundle import Bundle, open_bundle
 from sentinel.history import History, history_of
 from sentinel.input_files import RowReader, check_files, find_files
+from sentinel.parsing import Parsed
 from sentinel.row_tables import to_table, to_transactions
 from sentinel.scoring import score_offline
 from sentinel.table import read_table
@@ -123,8 +124,6 @@ def test_a_bad_row_has_its_error_alone(
 
 def test_rows_travel_as_tables_and_come_back(bundle: Bundle, transactions_file: Path) -> None:
     table = read_table(str(transactions_file), bundle.manifest.description)
-    from sentinel.parsing import Parsed
-
     rows = table.transactions
     parsed = Parsed(rows, np.arange(len(rows)), (), len(rows))
     back = to_transactions(to_table(parsed, table.description, 0), table.description)
@@ -132,3 +131,12 @@ def test_rows_travel_as_tables_and_come_back(bundle: Bundle, transactions_file: 
     assert back.entities == rows.entities
     np.testing.assert_array_equal(back.numbers, rows.numbers)
     np.testing.assert_array_equal(back.times, rows.times)
+
+
+def test_no_rows_are_no_answers(bundle: Bundle, tmp_path: Path) -> None:
+    empty = RowReader(bundle.manifest.description).empty()
+    with ScoreFolder(tmp_path, RunKey("", "", "", SIZE)) as folder:
+        behaviour = ProfileStep(bundle.judge(), known(bundle))(empty)
+        assert Scorer(bundle).write(str(folder.part(0)), empty, behaviour) == 0
+        assert pq.read_table(folder.part(0)).num_rows == 0
+        assert folder.errors() == 0

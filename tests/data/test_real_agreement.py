@@ -21,11 +21,11 @@ from sentinel.dataset import DatasetDescription, load_description
 from sentinel.features import feature_set
 from sentinel.parse_arrow import ArrowParser
 from sentinel.runtime import TreeModel, anomaly_score, fraud_score
+from sentinel.table import LabelledTable, read_table
 from sentinel.trees import from_isolation_forest, to_booster
 from training.fit import default_parameters
 from training.judge import judge_rows
 from training.pipeline import train
-from training.table import LabelledTable, read_table
 
 TRAINED_ON = 100_000
 COMPARED = 20_000

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow.parquet as pq
 import pytest
 
 from sentinel.answers import answers
@@ -89,18 +90,17 @@ def test_a_transaction_sent_again_gets_the_same_answer_and_another_under_its_id_
 
 
 def test_labels_find_transactions_of_the_service_and_of_the_bundle(
-    profiled: Served, later: list[Row], rows: list[Row]
+    profiled: Served, later: list[Row], transactions_file: Path
 ) -> None:
     stamp = "2018-09-01T00:00:00Z"
-    history = Offline(profiled.bundle).history
-    known = {name for name, _ in history.store.seen.items()}
-    assert known
+    last = pq.read_table(transactions_file).column("transaction_id")[-1].as_py()
     body = [
         {"transaction_id": later[0]["transaction_id"], "is_fraud": True, "timestamp": stamp},
+        {"transaction_id": str(last), "is_fraud": True, "timestamp": stamp},
         {"transaction_id": "nobody's", "is_fraud": True, "timestamp": stamp},
     ]
     answer = profiled.client.post("/labels", json=body).json()
-    assert [one["outcome"] for one in answer["results"]] == ["applied", "unknown"]
+    assert [one["outcome"] for one in answer["results"]] == ["applied", "applied", "unknown"]
 
 
 def test_without_the_profiles_answers_are_flagged_and_they_come_back(

@@ -57,7 +57,7 @@ def test_a_bad_cell_is_the_error_of_its_row_alone(line: str | bytes, error: str)
 @pytest.mark.parametrize(
     "text",
     ["2018-08-01T10:00:00Z", "2018-08-01 10:00:00", "2018-08-01T12:00:00+02:00",
-     "2018-08-01T10:00:00.000000999Z", " 2018-08-01T10:00 "],
+     "2018-08-01T10:00:00.000000499Z", " 2018-08-01T10:00 "],
 )  # fmt: skip
 def test_times_may_have_a_zone_or_be_utc_and_may_be_mixed(text: str) -> None:
     line = f"x,{text},1,2,3"

@@ -1,6 +1,7 @@
 """Profiles from tables: a file cut anywhere is told what it would be told in one go."""
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -79,6 +80,7 @@ def since(file: Path, start: str | None, stop: str | None = None) -> LabelledTab
     return read_table(str(file), TRANSACTIONS, start, stop, both_kinds=False)
 
 
+@cache
 def snapshot_until(file: Path, stop: str | None) -> bytes:
     _, history = table_features(since(file, None, stop))
     assert history is not None
@@ -237,7 +239,7 @@ def test_the_same_data_gives_the_same_snapshot_bytes(
     transactions_file: Path, transactions_bundle: str
 ) -> None:
     packed = snapshot_until(transactions_file, None)
-    assert packed == snapshot_until(transactions_file, None)
+    assert packed == snapshot_until.__wrapped__(transactions_file, None)
     assert packed == open_bundle(transactions_bundle).profiles
 
 

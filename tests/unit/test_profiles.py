@@ -20,12 +20,12 @@ from tests.behaviour import (
     Deed,
     Oracle,
     by_time,
-    described,
     events,
     label,
     of,
     one_by_one,
     planned,
+    same,
     stories,
     told,
 )
@@ -204,14 +204,14 @@ def test_labels_that_are_corrected_count_as_they_were_corrected(
     story: list[Deed], data: st.DataObject
 ) -> None:
     deeds = by_time(story)
-    profiles, oracle = Profiles(), Oracle(described())
+    profiles, oracle = Profiles(), Oracle()
     for deed in deeds:
-        np.testing.assert_array_equal(told([deed], profiles)[0], np.float32(oracle(deed)))
+        same(told([deed], profiles)[0], np.float32(oracle(deed)))
         changed, fraud = data.draw(st.sampled_from(deeds)), data.draw(st.integers(0, 1))
         label(profiles, [changed], fraud)  # of one that has not come yet: nothing
         oracle.label(changed, fraud)
     last = Deed(99, deeds[-1].at + HOUR)
-    np.testing.assert_array_equal(told([last], profiles)[0], np.float32(oracle(last)))
+    same(told([last], profiles)[0], np.float32(oracle(last)))
 
 
 def test_a_label_of_what_was_never_noted_changes_nothing() -> None:

@@ -6,69 +6,29 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 import numpy as np
-import pyarrow as pa
 import pytest
 
-from sentinel.answers import ARROW, JSON, many_json
+from sentinel.answers import JSON, many_json
 from sentinel.bundle import open_bundle
 from sentinel.history import history_of
 from sentinel.identity import LEASE
 from sentinel.parse_json import JsonParser
 from sentinel.profile_store import MemoryStore
 from sentinel.scoring import score_offline
-from serve_app import flights
 from serve_app.keys import add_key
-from tests.app.conftest import Run, Scene
+from tests.app.conftest import Run, Scene, numbered, until
 
 Row = dict[str, Any]
 SCORES = ("fraud_probability", "anomaly_score", "novelty_p")
+ONCE = {"customer_id": 1, "terminal_id": 1}
 
 
 @pytest.fixture
 def row(row: Row) -> Row:
     """A transaction of a customer and a terminal that nobody else has."""
     return {**row, "customer_id": "new customer", "terminal_id": "new terminal"}
-
-
-def numbered(row: Row, number: int, **changes: Any) -> Row:
-    return {**row, "transaction_id": f"t{number}", **changes}
-
-
-async def until(done: Any) -> None:
-    async with asyncio.timeout(10):
-        while not done():
-            await asyncio.sleep(0.001)
-
-
-def counted(app: Scene, row: Row) -> dict[str, int]:
-    """How often the customer and the terminal of a row have been seen."""
-    logs = app.profiles.store.profiles.logs
-    return {entity: len(log.records(row[entity])) for entity, log in logs.items()}
-
-
-ONCE = {"customer_id": 1, "terminal_id": 1}
-
-
-async def batch(app: Scene, *rows: Row) -> Any:
-    answer = await app.client.post("/predict/batch", json=rows)
-    assert answer.status_code == 200
-    return answer.json()
-
-
-async def arrow(app: Scene, *rows: Row) -> list[dict[str, Any]]:
-    """The rows of the answer to these rows as an Arrow stream."""
-    table = pa.Table.from_pylist(list(rows))
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    body, headers = bytes(sink.getvalue()), {"content-type": ARROW}
-    answer = await app.client.post("/predict/batch", content=body, headers=headers)
-    assert answer.status_code == 200, answer.text
-    with pa.ipc.open_stream(answer.content) as reader:
-        return reader.read_all().to_pylist()
 
 
 # --- the same again -------------------------------------------------------------------------------
@@ -84,7 +44,7 @@ def test_the_same_body_twice_gets_the_same_bytes_and_counts_once(
         assert (first.status_code, between.status_code, again.status_code) == (200, 200, 200)
         assert again.content == first.content
         assert app.lanes.asked == [1, 1]
-        assert counted(app, row) == {"customer_id": 2, "terminal_id": 2}
+        assert app.counted(row) == {"customer_id": 2, "terminal_id": 2}
 
     run_profiles(scene)
 
@@ -102,10 +62,10 @@ def test_the_same_transaction_written_otherwise_is_the_same(run_profiles: Run, r
         spaced = json.dumps(row, indent=9).replace("new c", "\\u006eew c").encode()
         answer = await app.client.post("/predict", content=spaced, headers={"content-type": JSON})
         assert answer.content == first.content
-        assert (await batch(app, row))["results"] == [first.json()]
-        (stored,) = await arrow(app, row)
+        assert (await app.batch(row))["results"] == [first.json()]
+        (stored,) = await app.arrow(row)
         assert stored == {**first.json(), "error": None}
-        assert counted(app, row) == ONCE
+        assert app.counted(row) == ONCE
 
     run_profiles(scene)
 
@@ -130,7 +90,7 @@ def test_what_is_answered_is_what_the_profiles_of_the_bundle_make_of_it(
 
     async def scene(app: Scene) -> None:
         got = [(await app.predict(one)).json() for one in rows[:7]]
-        got += (await batch(app, *rows[7:]))["results"]
+        got += (await app.batch(*rows[7:]))["results"]
         for ours, theirs in zip(got, expected, strict=True):
             for name in SCORES:
                 assert ours.pop(name) == pytest.approx(theirs.pop(name), abs=1e-6)
@@ -154,7 +114,7 @@ def test_profiles_that_know_nobody_give_whole_answers(run_profiles: Run, row: Ro
         answer = (await app.predict(row)).json()
         assert answer["degraded"] is False
         assert all(0 <= answer[name] <= 1 for name in SCORES)
-        assert counted(app, row) == ONCE
+        assert app.counted(row) == ONCE
 
     run_profiles(scene, cold=True)
 
@@ -176,7 +136,7 @@ def test_other_fields_under_the_same_id_are_refused_and_count_nowhere(
             assert (error["field"], error["value"]) == ("transaction_id", "t1")
             assert "not used with other fields" in error["expected"]
         assert (await app.predict(row)).content == first.content
-        assert counted(app, row) == ONCE
+        assert app.counted(row) == ONCE
         assert app.lanes.asked == [1]
 
     run_profiles(scene)
@@ -192,7 +152,7 @@ def test_in_a_batch_they_are_an_error_of_their_row(run_profiles: Run, row: Row) 
             row,
             numbered(row, 2, amount=2.0),
         ]
-        answer = await batch(app, *rows)
+        answer = await app.batch(*rows)
         assert [one["transaction_id"] for one in answer["results"]] == ["t2", "t1"]
         assert answer["results"][1] == first
         named = [(error["index"], error["field"], error["value"]) for error in answer["errors"]]
@@ -201,7 +161,7 @@ def test_in_a_batch_they_are_an_error_of_their_row(run_profiles: Run, row: Row) 
             (2, "amount", -1),
             (4, "transaction_id", "t2"),
         ]
-        table = await arrow(app, *rows)
+        table = await app.arrow(*rows)
         assert [one["transaction_id"] for one in table] == ["t2", None, None, "t1", None]
         for place, word in ((1, "'t1'"), (2, "amount"), (4, "'t2'")):
             assert f"row {place}: " in table[place]["error"]
@@ -225,131 +185,9 @@ def test_another_callers_same_id_is_another_transaction(
         assert (await app.predict(other, authorization=f"Bearer {shop}")).status_code == 409
         again = await app.predict(other, authorization=f"Bearer {bank}")
         assert again.content == second.content
-        assert counted(app, row) == {"customer_id": 2, "terminal_id": 2}
+        assert app.counted(row) == {"customer_id": 2, "terminal_id": 2}
 
     run_profiles(scene, keys=str(file))
-
-
-# --- twins in flight ------------------------------------------------------------------------------
-
-
-def test_twins_in_flight_wait_for_one_result(run_profiles: Run, row: Row) -> None:
-    async def scene(app: Scene) -> None:
-        app.lanes.open.clear()
-        first = asyncio.create_task(app.predict(row))
-        await until(lambda: app.lanes.asked)
-        twins = [asyncio.create_task(app.predict(row)) for _ in range(5)]
-        other = asyncio.create_task(app.predict({**row, "amount": 1.0}))
-        assert (await other).status_code == 409, "a conflict is told at once"
-        await asyncio.sleep(0.02)
-        assert not any(task.done() for task in [first, *twins])
-        app.lanes.open.set()
-        answers = await asyncio.gather(first, *twins)
-        assert {answer.status_code for answer in answers} == {200}
-        assert len({answer.content for answer in answers}) == 1
-        assert app.lanes.asked == [1]
-        assert counted(app, row) == ONCE
-
-    run_profiles(scene)
-
-
-def test_twins_that_meet_in_one_flight_are_scored_once(run_profiles: Run, row: Row) -> None:
-    async def scene(app: Scene) -> None:
-        answers = await asyncio.gather(*(app.predict(row) for _ in range(8)))
-        assert len({answer.content for answer in answers}) == 1
-        assert sum(app.lanes.asked) == 1
-        assert counted(app, row) == ONCE
-
-    run_profiles(scene, flights=1)
-
-
-def test_twins_of_singles_and_batches_wait_for_each_other(run_profiles: Run, row: Row) -> None:
-    async def scene(app: Scene) -> None:
-        app.lanes.open.clear()
-        rows = [numbered(row, at) for at in range(3)]
-        tasks = [asyncio.create_task(batch(app, *rows, rows[0], numbered(row, 9)))]
-        await until(lambda: app.lanes.asked)
-        tasks.append(asyncio.create_task(app.predict(rows[1])))
-        tasks.append(asyncio.create_task(arrow(app, rows[2], numbered(row, 5), rows[0])))
-        await asyncio.sleep(0.02)
-        app.lanes.open.set()
-        of_json, single, of_arrow = await asyncio.gather(*tasks)
-        results = of_json["results"]
-        assert [one["transaction_id"] for one in results] == ["t0", "t1", "t2", "t0", "t9"]
-        assert results[0] == results[3]
-        assert single.json() == results[1]
-        assert [one["transaction_id"] for one in of_arrow] == ["t2", "t5", "t0"]
-        assert of_arrow[0] == {**results[2], "error": None}
-        assert of_arrow[2] == {**results[0], "error": None}
-        assert counted(app, row) == {"customer_id": 5, "terminal_id": 5}
-        assert sum(app.lanes.asked) == 5
-
-    run_profiles(scene)
-
-
-def test_many_requests_of_few_transactions_are_scored_once_each(
-    run_profiles: Run, row: Row
-) -> None:
-    async def scene(app: Scene) -> None:
-        rows = [numbered(row, at % 7, amount=1.0 + at % 7) for at in range(60)]
-        singles = [app.predict(one) for one in rows[:40]]
-        batches = [batch(app, *rows[at : at + 5]) for at in range(40, 60, 5)]
-        answers = await asyncio.gather(*singles, *batches)
-        told: dict[str, set[str]] = {}
-        for answer in answers:
-            got = [answer.json()] if isinstance(answer, httpx.Response) else answer["results"]
-            for one in got:
-                told.setdefault(one["transaction_id"], set()).add(json.dumps(one))
-        assert {name: len(every) for name, every in told.items()} == {f"t{n}": 1 for n in range(7)}
-        assert sum(app.lanes.asked) == 7
-        assert counted(app, row) == {"customer_id": 7, "terminal_id": 7}
-
-    run_profiles(scene, flight_rows=8)
-
-
-async def claimed_by_another(app: Scene, row: Row, since: float) -> None:
-    """As if another router had taken it in at ``since`` and not answered."""
-    store = app.profiles.store
-    app.lanes.open.clear()
-    store._clock = lambda: since
-    task = asyncio.create_task(app.predict(row))
-    await until(lambda: app.lanes.asked)
-    task.cancel()
-    app.profiles.keeps = True
-    store._clock = time.time
-
-
-def test_a_twin_whose_holder_died_is_judged_once_the_lease_is_over(
-    run_profiles: Run, row: Row
-) -> None:
-    async def scene(app: Scene) -> None:
-        await claimed_by_another(app, row, time.time() - LEASE + 0.2)
-        app.lanes.asked.clear()
-        twin = asyncio.create_task(app.predict(row))
-        await asyncio.sleep(0.05)
-        assert app.lanes.asked == []
-        await until(lambda: app.lanes.asked)
-        app.lanes.open.set()
-        assert (await twin).json()["degraded"] is False
-        assert counted(app, row) == ONCE
-
-    run_profiles(scene)
-
-
-def test_a_twin_that_takes_too_long_is_told_to_come_again(
-    run_profiles: Run, row: Row, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(flights, "TWIN_SECONDS", 0.05)
-
-    async def scene(app: Scene) -> None:
-        await claimed_by_another(app, row, time.time())
-        for path, body in (("/predict", row), ("/predict/batch", [row])):
-            refused = await app.client.post(path, json=body)
-            assert (refused.status_code, refused.json()["bound"]) == (503, "twin")
-            assert refused.headers["retry-after"] == "1"
-        app.lanes.open.set()
-
-    run_profiles(scene)
 
 
 # --- what goes wrong ------------------------------------------------------------------------------
@@ -367,7 +205,7 @@ def test_a_degraded_answer_is_not_stored_and_counts_once(
         second = await app.predict(row)
         assert (first["degraded"], second.json()["degraded"]) == (True, False)
         assert (await app.predict(row)).content == second.content
-        assert counted(app, row) == {"customer_id": 2, "terminal_id": 2}
+        assert app.counted(row) == {"customer_id": 2, "terminal_id": 2}
         whole = {name for name in SCORES if first[name] is not None}
         assert whole
         assert all(first[name] == second.json()[name] for name in whole), "it saw what it saw first"
@@ -393,8 +231,8 @@ def test_lanes_that_fail_free_what_they_were_asked_for(run_profiles: Run, row: R
         answer = await app.predict(row)
         assert time.monotonic() - start < LEASE / 2
         assert answer.json()["degraded"] is False
-        assert (await batch(app, row, numbered(row, 2)))["results"][0] == answer.json()
-        assert counted(app, row) == {"customer_id": 2, "terminal_id": 2}
+        assert (await app.batch(row, numbered(row, 2)))["results"][0] == answer.json()
+        assert app.counted(row) == {"customer_id": 2, "terminal_id": 2}
 
     run_profiles(scene)
 
@@ -408,8 +246,8 @@ def test_without_profiles_answers_are_degraded_finite_and_never_an_error(
         rows = [row, row, numbered(row, 2, customer_id=known), {**row, "amount": 1e300}]
         singles = [await app.predict(one) for one in rows]
         assert [answer.status_code for answer in singles] == [200] * 4
-        answers = [answer.json() for answer in singles] + (await batch(app, *rows))["results"]
-        answers += await arrow(app, *rows)
+        answers = [answer.json() for answer in singles] + (await app.batch(*rows))["results"]
+        answers += await app.arrow(*rows)
         assert len(answers) == 12
         for answer in answers:
             assert answer["degraded"] is True
@@ -418,7 +256,7 @@ def test_without_profiles_answers_are_degraded_finite_and_never_an_error(
         app.profiles.missing = ""
         whole = (await app.predict(row)).json()
         assert whole["degraded"] is False
-        assert counted(app, row) == ONCE
+        assert app.counted(row) == ONCE
 
     run_profiles(scene)
 
@@ -465,14 +303,14 @@ def test_a_time_that_has_not_come_yet_is_refused_and_counts_nowhere(
             assert problem["value"].startswith(late["timestamp"][:-1])
             assert "no later than" in problem["expected"]
         soon = numbered(row, 3, timestamp=in_seconds(200))
-        answer = await batch(app, row, late, soon)
+        answer = await app.batch(row, late, soon)
         assert [one["transaction_id"] for one in answer["results"]] == ["t1", "t3"]
         (error,) = answer["errors"]
         assert (error["index"], error["field"]) == (1, "timestamp")
-        table = await arrow(app, late, row)
+        table = await app.arrow(late, row)
         assert [one["transaction_id"] for one in table] == [None, "t1"]
         assert "no later than" in table[0]["error"]
-        assert counted(app, row) == {"customer_id": 2, "terminal_id": 2}
+        assert app.counted(row) == {"customer_id": 2, "terminal_id": 2}
 
     run_profiles(scene)
 
@@ -500,7 +338,7 @@ def test_a_time_of_any_age_is_taken(run_profiles: Run, row: Row) -> None:
         for at, moment in enumerate(reversed(times)):
             answer = await app.predict(numbered(row, at, timestamp=moment))
             assert answer.status_code == 200
-        assert counted(app, row) == {"customer_id": 3, "terminal_id": 3}
+        assert app.counted(row) == {"customer_id": 3, "terminal_id": 3}
         assert isinstance(app.profiles.store, MemoryStore)
 
     run_profiles(scene)
