@@ -29,6 +29,7 @@ from sentinel.feature_specs import (
     Strict,
     Unusual,
     feature_names,
+    microseconds_of,
 )
 
 ROW_ORDER = "row_order"
@@ -213,7 +214,7 @@ class DatasetDescription(Strict):
         for entity in self.entities:
             mine = [feature for feature in found if feature.by == entity]
             ranked = {over for f in mine if f.kind in RANKED for over in f.over}
-            if len(ranked) > 1:
+            if len({microseconds_of(over) for over in ranked}) > 1:
                 kinds = ", ".join(sorted(RANKED))
                 raise ValueError(
                     f"features: those of {entity} that sort amounts ({kinds}) must share one "
