@@ -19,6 +19,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from sentinel.deadlines import within
 from sentinel.errors import UnknownBundle
 
 logger = logging.getLogger("ray.serve")  # the one Serve writes to each replica's log file
@@ -29,10 +30,6 @@ RETRY_PAUSE = 0.01
 UNKNOWN_TRIES = 5
 """Replicas asked that do not hold the bundle before a batch goes on without an answer. The
 deployment is not out then: batches of another bundle may find theirs."""
-
-GRACE = 0.05
-"""Seconds a late answer is still waited for: when the event loop was held up, the deadline and the
-answers that came before it are noticed in the same turn."""
 
 PROBE_PAUSE = 0.1
 """Seconds between the questions put to a deployment that is out."""
@@ -91,18 +88,11 @@ class Guarded:
         :raises UnknownBundle: it does not hold the bundle.
         """
         met: list[Exception] = []
-        asking = asyncio.ensure_future(_until_answered(call, met))
         try:
-            await asyncio.wait([asking], timeout=self._deadline)
-            if not asking.done():
-                await asyncio.wait([asking], timeout=GRACE)
-        finally:
-            if not asking.done():
-                asking.cancel()
-        if asking.done():
-            return asking.result()
-        late = f"no answer within {self._deadline:g} s"
-        raise TimeoutError(f"{late} ({_first_line(met[-1])})" if met else late)
+            return await within(self._deadline, _until_answered(call, met))
+        except TimeoutError as error:
+            why = f" ({_first_line(met[-1])})" if met else ""
+            raise TimeoutError(f"{error}{why}") from error
 
     def _put_out(self, why: str) -> None:
         if self.out:

@@ -44,6 +44,7 @@ class HandleProfiles:
         self._guard = Guarded("profiles", deadline, on_time)
         self._settled: list[Settled] = []
         self._missed: deque[Missed] = deque()
+        self._missed_rows = 0
         self._timer: asyncio.TimerHandle | None = None
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -61,6 +62,7 @@ class HandleProfiles:
         )
         if reception is not None:
             self._missed.clear()
+            self._missed_rows = 0
             return reception
         self._settled = [*settled, *self._settled][-MOST_SETTLED:]
         self._miss(Missed(judge.digest, arrivals, holder))
@@ -71,8 +73,9 @@ class HandleProfiles:
     def _miss(self, missed: Missed) -> None:
         """Keeps what the profiles did not note, for when they are back; the oldest go first."""
         self._missed.append(missed)
-        while sum(len(each.arrivals) for each in self._missed) > MOST_MISSED:
-            self._missed.popleft()
+        self._missed_rows += len(missed.arrivals)
+        while self._missed_rows > MOST_MISSED:
+            self._missed_rows -= len(self._missed.popleft().arrivals)
 
     async def settle(
         self, arrivals: Arrivals, answers: Sequence[StoredAnswer | None], holder: int

@@ -81,7 +81,7 @@ class OfflineRun:
         """
         timed = self._judge.features.plan is not None
         with ThreadPoolExecutor(1) as thread:
-            loading = thread.submit(history_of, self._bundle, self._options.history)
+            loading = thread.submit(history_of, self._bundle, self._options.history, False)
             self._layout = self._source.survey(timed=timed)
             self._history = loading.result()
         return self._layout.rows

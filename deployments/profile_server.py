@@ -19,8 +19,7 @@ from ray.serve import Application
 from deployments.held_bundles import Held, HeldBundles, Refusal
 from deployments.lane_server import DEFAULT_BUNDLE
 from deployments.metrics import REPORT_SECONDS, ProfileMetrics, every
-from deployments.profile_settings import ProfileSettings
-from deployments.redis_profiles import seed
+from deployments.profile_settings import PROFILES, ProfileSettings
 from sentinel.bundle import Bundle, check_writable, read_file, write_file
 from sentinel.errors import SentinelError
 from sentinel.history import history_of
@@ -30,9 +29,6 @@ from sentinel.profile_store import Arrivals, Label, MemoryStore, Reception, warm
 from sentinel.scoring import StoredAnswer
 
 logger = logging.getLogger("ray.serve")  # the one Serve writes to each replica's log file
-
-PROFILES = "Profiles"
-"""The deployment's name, in the Serve config, the dashboard and metrics."""
 
 NONE = "none"
 """The source of profiles of a bundle whose features need none."""
@@ -185,6 +181,9 @@ class ProfileServer:
         plan = judge.features.plan
         if plan is not None and self._source == NONE:
             self._source = self._fill(bundle)
+            # What was loaded stays: looking through it for garbage would stop every batch for long.
+            gc.collect()
+            gc.freeze()
             logger.warning("profiles: %s", self._source)
             return _Loaded(plan)
         packed = bundle.profiles
@@ -199,20 +198,18 @@ class ProfileServer:
 
     def _fill(self, bundle: Bundle) -> str:
         if self._settings.on_redis:
+            from deployments.redis_profiles import seed  # half a second, where it is needed
+
             return asyncio.run(seed(self._settings, bundle))  # in a thread of its own
         place = self._settings.snapshot
         if place is not None:
             check_writable(place)
         if place is not None and (saved := read_file(place)) is not None:
             restore(saved, self._store)
-            gc.freeze()
             return "snapshot"
         history = history_of(bundle, self._settings.history)
         assert history is not None
         self._store.take_over(history.store)
-        # What was loaded stays: looking through it for garbage would stop every batch for long.
-        gc.collect()
-        gc.freeze()
         return history.source
 
     def _report(self) -> None:

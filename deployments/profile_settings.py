@@ -4,6 +4,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sentinel.store_limits import StoreLimits
 
+PROFILES = "Profiles"
+"""The name of the deployment, in the Serve config, the dashboard and metrics."""
+
 REDIS_SCHEMES = ("redis://", "rediss://", "redis+cluster://", "rediss+cluster://")
 
 MINUTES_10, HOURS_24 = 600.0, 86_400.0
@@ -40,7 +43,7 @@ class ProfileSettings(BaseModel):
     labels: int = Field(
         default=500_000,
         ge=1,
-        description="most transactions in memory that a label still finds, some 0.4 KB each",
+        description="most transactions in memory that a label still finds, some 0.6 KB each",
     )
     label_days: float = Field(
         default=60,

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from deployments.score_folder import ScoreFolder
 from sentinel.history import History
 from sentinel.profile_snapshot import restore
-from sentinel.profiles import Events
-from sentinel.records import event_ids, name_hashes
 from sentinel.row_tables import to_transactions
 from sentinel.scoring import Judge
 
@@ -43,26 +41,11 @@ class ProfileStep:
 
         :raises BundleError: they cannot be read.
         """
-        restore(packed, self._history.store)
+        restore(packed, self._history.store, seen=False)
 
     def __call__(self, table: pa.Table) -> NDArray[np.float32]:
-        """(n, b) what the profiles say of the n good rows of a batch, all of which they note.
-
-        No label will come for these rows, so where they are is not remembered.
-        """
-        transactions = to_transactions(table, self._judge.description)
-        plan = self._judge.features.plan
-        assert plan is not None
-        assert transactions.times is not None
-        events = Events(
-            times=transactions.times,
-            amounts=self._judge.amounts(transactions),
-            keys={name: transactions.entities[name] for name in plan.keys},
-            ids=event_ids(name_hashes(transactions.ids)),
-            frauds=np.zeros(len(transactions), np.uint8),
-        )
-        behaviour, _ = self._history.store.profiles.advance(plan, events)
-        return behaviour
+        """(n, b) what the profiles say of the n good rows of a batch, all of which they note."""
+        return self._history.note(to_transactions(table, self._judge.description))
 
     def save_if_due(self, folder: ScoreFolder, batches: int, complete: Callable[[], None]) -> None:
         """Saves the profiles after so many batches, if it is time; ``complete`` must see to it that

@@ -95,11 +95,16 @@ def running(contender: Contender, folder: Path) -> Iterator[Started]:
             _wait(contender, process, url, log)
             yield Started(url, process.pid)
         finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Has a process end itself, and ends it if it does not."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _wait(contender: Contender, process: subprocess.Popen[bytes], url: str, log: Path) -> None:

@@ -1,7 +1,6 @@
 """A Redis server of the bench's own, as a user with data to lose would configure it."""
 
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -9,10 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from loadtest.contenders import ContenderFailed, free_port
+from loadtest.contenders import ContenderFailed, end, free_port
 
 START_SECONDS = 20.0
-STOP_SECONDS = 20.0
 
 NO_REDIS = "redis-server is not on PATH; Debian has it: apt-get install redis-server"
 
@@ -43,11 +41,7 @@ def redis_running(folder: Path) -> Iterator[str]:
         _wait(process, port)
         yield f"redis://127.0.0.1:{port}"
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        end(process)
 
 
 def _wait(process: subprocess.Popen[bytes], port: int) -> None:

@@ -231,6 +231,11 @@ class DatasetDescription(Strict):
         return {n: s for n, s in self.fields.items() if s.type != "label"}
 
     @cached_property
+    def amount_at(self) -> int:
+        """The column of ``numbers`` that holds the amount."""
+        return list(self.numbers).index(self.amount)
+
+    @cached_property
     def numbers(self) -> dict[str, FieldSpec]:
         """The fields that become columns of numbers, in order."""
         return {n: s for n, s in self.inputs.items() if s.type in NUMERIC_TYPES}

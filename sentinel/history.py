@@ -4,10 +4,7 @@ Training makes the profiles that go into a bundle; ``evaluate`` and ``score`` go
 ``--history FILE`` makes others. All of them note labelled rows here.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from sentinel.bundle import Bundle
@@ -17,11 +14,11 @@ from sentinel.features import FeatureSet, feature_set
 from sentinel.fields import moment
 from sentinel.profile_plan import ProfilePlan
 from sentinel.profile_snapshot import restore, snapshot
-from sentinel.profile_store import MemoryStore, SeenTransaction
+from sentinel.profile_store import MemoryStore
 from sentinel.profiles import Events
 from sentinel.records import event_ids, name_hashes
 from sentinel.table import LabelledTable, read_table
-from sentinel.transactions import Transactions, concatenate
+from sentinel.transactions import Transactions
 
 LABELS_AFTER = 30 * 86_400_000_000
 """Microseconds after the label delay in which a label of a transaction in a snapshot still finds
@@ -37,7 +34,12 @@ FILE = "file"
 class History:
     """Profiles that tables are noted in, of one description that has a ``plan``."""
 
-    def __init__(self, description: DatasetDescription, plan: ProfilePlan) -> None:
+    def __init__(
+        self, description: DatasetDescription, plan: ProfilePlan, labels_come: bool = True
+    ) -> None:
+        """``labels_come``: somebody may later tell what these transactions turned out to be, so
+        where each is must be remembered; that costs more than the profiles do."""
+        self._labels_come = labels_come
         self._description = description
         self._plan = plan
         self._delay = microseconds_of(description.behaviour.label_delay)
@@ -58,7 +60,7 @@ class History:
             self.note(table.transactions, table.labels, table.named)
             self.source, self.newest = "history", self.store.profiles.newest
         elif (packed := bundle.profiles) is not None:
-            self.newest = restore(packed, self.store)
+            self.newest = restore(packed, self.store, seen=self._labels_come)
             self.source = "bundle"
 
     def note(
@@ -71,10 +73,11 @@ class History:
 
         ``named``: their ids are their own, so that a label may come for them.
         """
-        events = self._events(transactions, labels)
+        names = name_hashes(transactions.ids)
+        events = self._events(transactions, names, labels)
         behaviour, _ = self.store.profiles.advance(self._plan, events)
-        if named:
-            self._see(transactions, events)
+        if named and self._labels_come:
+            self._see(names, events)
         return behaviour
 
     def features_of(self, table: LabelledTable, features: FeatureSet) -> NDArray[np.float32]:
@@ -105,35 +108,28 @@ class History:
         newest = self.store.profiles.newest or 0
         return snapshot(self.store, newest - max(each.keep for each in self._plan.entities))
 
-    def _events(self, transactions: Transactions, labels: NDArray[np.int8] | None) -> Events:
+    def _events(
+        self,
+        transactions: Transactions,
+        names: NDArray[np.int64],
+        labels: NDArray[np.int8] | None,
+    ) -> Events:
         assert transactions.times is not None
         size = len(transactions)
-        amount = list(self._description.numbers).index(self._description.amount)
         return Events(
             times=transactions.times,
-            amounts=transactions.numbers[:, amount],
+            amounts=transactions.numbers[:, self._description.amount_at],
             keys={name: transactions.entities[name] for name in self._plan.keys},
-            ids=event_ids(name_hashes(transactions.ids)),
+            ids=event_ids(names),
             frauds=np.zeros(size, np.uint8) if labels is None else labels.astype(np.uint8),
         )
 
-    def _see(self, transactions: Transactions, events: Events) -> None:
+    def _see(self, names: NDArray[np.int64], events: Events) -> None:
         """Remembers the rows that a label may still come for."""
-        if not len(events):
-            return
-        since = events.times[-1] - self._delay - LABELS_AFTER
-        rows = np.flatnonzero(events.times > since)
-        names = name_hashes(transactions.ids)[rows].tolist()
-        columns = (events.ids, events.times, events.frauds)
-        keys = zip(*(_rows_of(events.keys, name, rows) for name in self._plan.keys), strict=True)
-        values = zip(*(column[rows].tolist() for column in columns), keys, strict=True)
-        for name, (event, when, fraud, row) in zip(names, values, strict=True):
-            by_entity = dict(zip(self._plan.keys, row, strict=True))
-            self.store.seen.put(name, SeenTransaction(event, when, by_entity, fraud))
-
-
-def _rows_of(keys: Mapping[str, pa.StringArray], name: str, rows: NDArray[np.intp]) -> list[str]:
-    return keys[name].take(pa.array(rows)).to_pylist()
+        if len(events):
+            since = events.times[-1] - self._delay - LABELS_AFTER
+            rows = np.flatnonzero(events.times > since)
+            self.store.seen.add(names[rows], events.take(rows))
 
 
 def table_features(
@@ -151,16 +147,16 @@ def table_features(
     return history.features_of(table, features), history
 
 
-def history_of(bundle: Bundle, file: str | None = None) -> History | None:
+def history_of(bundle: Bundle, file: str | None = None, labels_come: bool = True) -> History | None:
     """The profiles that come with a bundle, or of a labelled table instead of them; ``None`` where
-    the bundle's features need none.
+    the bundle's features need none. ``labels_come``: see ``History``.
 
     :raises TableError: the table cannot be used.
     """
     plan = feature_set(bundle.manifest.description).plan
     if plan is None:
         return None
-    history = History(bundle.manifest.description, plan)
+    history = History(bundle.manifest.description, plan, labels_come)
     history.start_from(bundle, file)
     return history
 
@@ -169,9 +165,3 @@ def end_of(history: History) -> str:
     """The time of the newest event in these profiles, for people."""
     newest = history.store.profiles.newest
     return "nothing yet" if newest is None else moment(newest).isoformat()
-
-
-def past_and_rows(table: LabelledTable) -> Transactions:
-    """All rows that were read, in order."""
-    parts = [table.transactions]
-    return concatenate(parts if table.past is None else [table.past.transactions, *parts])

@@ -62,10 +62,10 @@ _NEVER = np.int64(2**62)
 @njit(cache=True, nogil=True)
 def advance(
     pool, regions, book, most, order, begin, slots, times, amounts, raw, ids, others, frauds,
-    marks, note, windows, risk_windows, delay, keep, lateness, ops, op_windows, order_window,
+    marks, windows, risk_windows, delay, keep, lateness, ops, op_windows, order_window,
     unusual_window, unusual_above, unusual_least, out,
 ):  # fmt: skip
-    """Features of rows ``order[begin:]`` and, where ``note`` says so, the rows as new records.
+    """Features of rows ``order[begin:]``, which become records themselves.
 
     ``order`` sorts the rows by region and time, so that each sees the ones before it. Returns the
     position in ``order`` to go on from: its end, or, when the pool has no room for a larger
@@ -95,7 +95,7 @@ def advance(
             pool, start, stop, now, others[row], windows, order_window, past, each
         )
         fraud_age, streak = _look_behind(pool, start, stop, now - delay, risk_windows, known)
-        median, spread, tail = _rank(each[:size], scratch, amounts[row])
+        median, spread, tail = _rank(each, size, scratch, amounts[row])
         if unusual_window >= 0:
             count = past[unusual_window, EVENTS]
             mean_of_all = past[unusual_window, AMOUNT] / SCALE
@@ -111,7 +111,7 @@ def advance(
             else:
                 value = _usual(op, past[k], amounts[row], raw[row], last_age, same_age, windows[k])
             out[row, f] = value
-        if noted or not note[row]:
+        if noted:
             continue
         if not make_room(pool, region, book, most, keep):
             return at
@@ -211,10 +211,9 @@ def _look_behind(pool, start, stop, until, windows, known):
 
 
 @njit(cache=True, nogil=True)
-def _rank(each, scratch, amount):
+def _rank(each, size, scratch, amount):
     """Median and spread (1.4826 times the median distance from it) of past amounts, and the share
     of them, with this one, that are as high as it."""
-    size = len(each)
     if not size:
         return np.nan, np.nan, 1.0
     above = 1

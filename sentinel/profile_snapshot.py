@@ -54,10 +54,13 @@ def snapshot(store: MemoryStore, since: int | None = None) -> bytes:
     )
 
 
-def restore(data: bytes, store: MemoryStore, only: set[str] | None = None) -> int | None:
+def restore(
+    data: bytes, store: MemoryStore, only: set[str] | None = None, *, seen: bool = True
+) -> int | None:
     """Puts the profiles of a snapshot into a store; the time of its newest event.
 
-    ``only`` these entity keys. An entity that the store has already is replaced.
+    ``only`` these entity keys. ``seen``: also where the transactions are that a label may come for,
+    which takes longer than all the rest. An entity that the store has already is replaced.
 
     :raises BundleError: these bytes are no snapshot that this release reads.
     """
@@ -73,7 +76,7 @@ def restore(data: bytes, store: MemoryStore, only: set[str] | None = None) -> in
         for name, packed in content.entities.items():
             if only is None or name in only:
                 store.profiles.log(name).load(*_unpack(packed))
-        for event_name, each in _unpack_seen(content.seen):
+        for event_name, each in _unpack_seen(content.seen) if seen else ():
             store.seen.put(event_name, each)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise BundleError(f"no snapshot of profiles: {' '.join(str(error).split())}") from error

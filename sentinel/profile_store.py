@@ -176,14 +176,14 @@ class Seen:
     def __len__(self) -> int:
         return len(self._by_name)
 
-    def add(self, names: NDArray[np.int64], events: NDArray[np.int64], arrivals: Arrivals) -> None:
+    def add(self, names: NDArray[np.int64], events: Events) -> None:
         """Remembers these transactions, ``names`` being the hashes of their ids."""
-        entities = tuple(arrivals.keys)
-        columns = zip(*(column.to_pylist() for column in arrivals.keys.values()), strict=True)
-        rows = zip(names.tolist(), events.tolist(), arrivals.times.tolist(), columns, strict=True)
-        for name, event, moment, keys in rows:
-            keys_by_entity = dict(zip(entities, keys, strict=True))
-            self.put(name, SeenTransaction(event, moment, keys_by_entity))
+        entities = tuple(events.keys)
+        keys = zip(*(column.to_pylist() for column in events.keys.values()), strict=True)
+        columns = (column.tolist() for column in (names, events.ids, events.times, events.frauds))
+        for name, event, moment, fraud, row in zip(*columns, keys, strict=True):
+            by_entity = dict(zip(entities, row, strict=True))
+            self.put(name, SeenTransaction(event, moment, by_entity, fraud))
 
     def put(self, name: int, transaction: SeenTransaction) -> None:
         """Remembers one; the same event is remembered once."""
@@ -234,9 +234,10 @@ class MemoryStore:
         if not len(new):
             return Reception(verdicts.codes, behaviour, verdicts.answers)
         noted = arrivals if len(new) == len(arrivals) else arrivals.take(new)
-        made, marks = self.profiles.advance(plan, noted.events(verdicts.events[new]))
+        events = noted.events(verdicts.events[new])
+        made, marks = self.profiles.advance(plan, events)
         behaviour[new] = made
-        self.seen.add(names[new], verdicts.events[new], noted)
+        self.seen.add(names[new], events)
         return Reception(verdicts.codes, behaviour, verdicts.answers, *count_late(marks))
 
     def settle(

@@ -60,6 +60,12 @@ class Events:
     def __len__(self) -> int:
         return len(self.times)
 
+    def take(self, rows: NDArray[np.intp]) -> "Events":
+        """These rows."""
+        keys = {name: column.take(pa.array(rows)) for name, column in self.keys.items()}
+        columns = (self.ids[rows], self.frauds[rows])
+        return Events(self.times[rows], self.amounts[rows], keys, *columns)
+
 
 class Profiles:
     """The profiles of some entity keys, in this process. Not safe to share between threads.
@@ -76,19 +82,15 @@ class Profiles:
         self.logs: dict[str, EntityLog] = {}
 
     def advance(
-        self, plan: ProfilePlan, events: Events, note: NDArray[np.bool_] | None = None
+        self, plan: ProfilePlan, events: Events
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """(n, b) features of these events, in the order of ``plan.columns``, NaN where there is
-        nothing to tell; and (n,) the marks of each (``UNUSUAL``, ``LATE``, ``TOO_LATE``).
-
-        All events are noted, or those where ``note`` is true.
+        """Notes these events: (n, b) their features, in the order of ``plan.columns``, NaN where
+        there is nothing to tell; and (n,) the marks of each (``UNUSUAL``, ``LATE``, ``TOO_LATE``).
         """
-        size = len(events)
-        note = np.ones(size, np.bool_) if note is None else note
         amounts = scaled(events.amounts)
-        marks = np.zeros(size, np.uint8)
+        marks = np.zeros(len(events), np.uint8)
         blocks = [
-            self.log(each.entity).advance(plan, each, events, amounts, marks, note)
+            self.log(each.entity).advance(plan, each, events, amounts, marks)
             for each in plan.entities
         ]
         return np.concatenate(blocks, axis=1), marks
@@ -158,7 +160,6 @@ class EntityLog:
         events: Events,
         amounts: NDArray[np.int64],
         marks: NDArray[np.uint8],
-        note: NDArray[np.bool_],
     ) -> NDArray[np.float32]:
         """See ``Profiles.advance``; what is unusual is marked by the entity that says so."""
         slots = self._slots_of(events.keys[mine.entity])
@@ -178,14 +179,14 @@ class EntityLog:
             at = kernel.advance(
                 self.pool, self.regions, self._book, self.most, order, at, slots,
                 times, amounts, raw, ids, others, frauds,
-                marks, note, mine.windows, mine.risk_windows, plan.delay, mine.keep, LATENESS,
+                marks, mine.windows, mine.risk_windows, plan.delay, mine.keep, LATENESS,
                 mine.ops, mine.op_windows, mine.order_window,
                 mine.unusual_window, plan.unusual_above, plan.unusual_least, out,
             )  # fmt: skip
             if at == len(order):
                 break
             self._make_room(len(self.pool))
-        self._written[slots[note]] = time.time()
+        self._written[slots] = time.time()
         return out
 
     def label(

@@ -14,15 +14,12 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from sentinel.deadlines import within
 from sentinel.redis_link import Command, Link, RedisLost
 from sentinel.redis_settings import RedisSettings
 from sentinel.redis_state import Keyspace
 
 logger = logging.getLogger("sentinel.redis")
-
-GRACE = 0.05
-"""Seconds a late answer is still waited for: when the event loop was held up, the deadline and the
-answers that came before it are noticed in the same turn."""
 
 PROBE_PAUSE = 0.1
 """Seconds between the questions put to a Redis that is out."""
@@ -192,14 +189,7 @@ async def in_time(call: Awaitable[Any], seconds: float) -> Any:
 
     :raises RedisLost: nothing within so many seconds.
     """
-    asking = asyncio.ensure_future(call)
     try:
-        await asyncio.wait([asking], timeout=seconds)
-        if not asking.done():
-            await asyncio.wait([asking], timeout=GRACE)
-    finally:
-        if not asking.done():
-            asking.cancel()
-    if asking.done():
-        return asking.result()
-    raise RedisLost(f"no answer within {seconds:g} s")
+        return await within(seconds, call)
+    except TimeoutError as error:
+        raise RedisLost(str(error)) from error

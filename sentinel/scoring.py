@@ -175,8 +175,7 @@ class Judge:
 
     def amounts(self, transactions: Transactions) -> NDArray[np.float64]:
         """(n,) amounts, in the unit of the description."""
-        column = list(self.description.numbers).index(self.description.amount)
-        return transactions.numbers[:, column]
+        return transactions.numbers[:, self.description.amount_at]
 
 
 def _or_missing(column: NDArray[np.float64] | None, size: int) -> NDArray[np.float64]:

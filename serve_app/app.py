@@ -11,7 +11,8 @@ from deployments.lane_server import DEFAULT_BUNDLE, lane_deployments
 from deployments.profile_server import profile_deployment
 from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE
 from serve_app.args import AppArgs
-from serve_app.router import ROUTER, FraudRouter
+from serve_app.router import FraudRouter
+from serve_app.serve_config import ROUTER
 
 
 def build(args: AppArgs) -> Application:

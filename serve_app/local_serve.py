@@ -31,9 +31,10 @@ from ray.serve.schema import (
 )
 
 from deployments.local_ray import LocalRay
+from deployments.profile_settings import PROFILES
 from sentinel.console import OnStep, note
 from serve_app.environment import HAPROXY_FOLDER
-from serve_app.serve_config import CannotServe, ServeConfig
+from serve_app.serve_config import ROUTER, CannotServe, ServeConfig
 from serve_app.signals import Signals
 
 OBJECT_STORE_BYTES = 256 * 2**20
@@ -51,9 +52,6 @@ OUTCOME_SECONDS = 60.0
 
 SAVE_SECONDS = 60.0
 """Longest wait for the snapshot of profiles to be written."""
-
-ROUTER, PROFILES = "FraudRouter", "Profiles"
-"""The deployments that are told things."""
 
 DELIVERY_SECONDS = 0.5
 """Time for HAProxy to hand over the end of the last answers once the routers have given them."""

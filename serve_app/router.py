@@ -9,9 +9,9 @@ answer is made of two.
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from fastapi import FastAPI
@@ -26,8 +26,7 @@ from deployments.held_bundles import Held, HeldBundles, Refusal
 from deployments.lane_server import DEPLOYMENTS, LaneServer, LaneState
 from deployments.metrics import REPORT_SECONDS, every
 from deployments.profile_server import NONE, ProfileServer, ProfileState
-from deployments.profile_server import PROFILES as PROFILE_DEPLOYMENT
-from deployments.redis_profiles import RedisProfiles
+from deployments.profile_settings import PROFILES as PROFILE_DEPLOYMENT
 from sentinel.errors import BundleError, Overloaded
 from sentinel.profile_store import Label
 from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE
@@ -46,7 +45,11 @@ from serve_app.labels import LabelReader
 from serve_app.metrics import RouterMetrics
 from serve_app.node_metrics import NodeMetrics, agent_address
 from serve_app.predict import Predictor
+from serve_app.serve_config import ROUTER
 from serve_app.served import ServedBundle, served_bundle
+
+if TYPE_CHECKING:
+    from deployments.redis_profiles import RedisProfiles
 
 logger = logging.getLogger("ray.serve")  # the one Serve writes to each replica's log file
 
@@ -55,9 +58,6 @@ States = Mapping[str, Sequence[LaneState | ProfileState]]
 
 UNUSED = "unused"
 """What becomes of a label where the bundle's features need no profiles."""
-
-ROUTER = "FraudRouter"
-"""The router's deployment, in the Serve config, the dashboard and metrics."""
 
 LANE_PATIENCE = 1.0
 """Seconds to wait for what the lanes say of themselves: whoever asks polls every second or so."""
@@ -102,7 +102,7 @@ class FraudRouter:
         )
         on_time = self._metrics.stage
         self._keeper = HandleProfiles(profiles, args.profiles.deadline_ms / 1000, on_time)
-        self._redis = RedisProfiles(args.profiles, on_time) if args.profiles.on_redis else None
+        self._redis = _redis_profiles(args, on_time) if args.profiles.on_redis else None
         self._profiles = self._redis or self._keeper
         self._future = FutureCheck(args.profiles.max_future_skew_s)
         log = None if args.feature_log is None else FeatureLog(args.feature_log)
@@ -297,6 +297,13 @@ def _lacking(replicas: States, digest: str) -> dict[str, str]:
             held = f"{len(lacking)} of {len(states)} replicas"
             found[lane] = f"{held} do not hold bundle {digest}"
     return found
+
+
+def _redis_profiles(args: AppArgs, on_time: Callable[[str, float], object]) -> "RedisProfiles":
+    # Importing it takes half a second, which a router without Redis need not spend at its start.
+    from deployments.redis_profiles import RedisProfiles
+
+    return RedisProfiles(args.profiles, on_time)
 
 
 def _http_host() -> str:

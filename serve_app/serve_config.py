@@ -14,11 +14,15 @@ import yaml
 from pydantic import ValidationError
 
 from deployments.bundle_ref import BundleRef
+from deployments.profile_settings import PROFILES
 from sentinel.errors import SentinelError
 from serve_app.args import AppArgs
 
 IMPORT_PATH = "serve_app.app:build"
-DEPLOYMENTS = ("FraudRouter", "Profiles", "XGBoost", "IsolationForest")
+ROUTER = "FraudRouter"
+"""The router's deployment, in the Serve config, the dashboard and metrics."""
+
+DEPLOYMENTS = (ROUTER, PROFILES, "XGBoost", "IsolationForest")
 """The deployments of the application: each has the bundle in its ``user_config``."""
 
 DEFAULT_BUNDLE = "bundles/transactions"

@@ -10,7 +10,6 @@ from rich.table import Table
 
 from sentinel.bundle import Bundle
 from sentinel.features import feature_set
-from sentinel.redis_link import without_password
 from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE
 from serve_app.openapi import example
 from serve_app.serve_config import ServeConfig
@@ -50,6 +49,8 @@ def _profiles(config: ServeConfig, bundle: Bundle, source: str) -> str:
     """Where profiles are, and what they know."""
     settings = config.args.profiles
     if settings.on_redis:
+        from sentinel.redis_link import without_password
+
         return f"on {without_password(settings.uri or '')}"
     entry = bundle.manifest.profiles
     origins = {

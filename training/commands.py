@@ -145,7 +145,7 @@ def evaluate(
     with progress("reading the table") as step:
         read = read_table(data, judge.description, since, until)
         step("loading the profiles")
-        known = history_of(opened, history)
+        known = history_of(opened, history, labels_come=False)
         step("scoring")
         features, known = table_features(read, known)
         judged = judge_rows(judge, lanes, read.transactions, features, read.labels)

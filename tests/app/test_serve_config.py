@@ -9,14 +9,12 @@ from pydantic import ValidationError
 from ray.serve.schema import ServeDeploySchema
 
 from deployments import lane_server
-from deployments.profile_server import PROFILES
-from deployments.profile_settings import ProfileSettings
+from deployments.profile_settings import PROFILES, ProfileSettings
 from serve_app import serve_config
 from serve_app.app import build
 from serve_app.args import AppArgs, RouterSettings
 from serve_app.local_serve import LocalServe
-from serve_app.router import ROUTER
-from serve_app.serve_config import IMPORT_PATH, CannotServe, Overlay, read_config
+from serve_app.serve_config import IMPORT_PATH, ROUTER, CannotServe, Overlay, read_config
 from serve_app.signals import Signals
 
 CONFIG = Path(__file__).parents[2] / "serve_app" / "config.yaml"

@@ -14,8 +14,9 @@ import yaml
 
 from sentinel.dataset import load_description
 from sentinel.table import LabelledTable, read_table
+from tests.redis.server import RedisServer
 from tests.serve.conftest import write_pair_config
-from tests.serve.serving import Served, free_port, script, sentinel_serve
+from tests.serve.serving import Served, script, sentinel_serve
 from tests.skew.replay import Replay, compare
 
 KILL_AT = 400
@@ -46,19 +47,6 @@ def month(data: str) -> LabelledTable:
 
 
 @contextmanager
-def redis_server(folder: Path) -> Iterator[str]:
-    """A Redis of our own; its URI."""
-    port = free_port()
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
-    try:
-        yield f"redis://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-@contextmanager
 def two_routers(bundle: str, folder: Path, profiles: str | None) -> Iterator[Served]:
     config = write_pair_config(folder, bundle)
     content = yaml.safe_load(config.read_text())
@@ -79,8 +67,11 @@ def test_features_online_are_those_offline(
     if store == "memory":
         replay = replayed(bundle, month, tmp_path, None)
     else:
-        with redis_server(tmp_path) as uri:
-            replay = replayed(bundle, month, tmp_path, uri)
+        server = RedisServer(tmp_path).start()
+        try:
+            replay = replayed(bundle, month, tmp_path, server.uri)
+        finally:
+            server.stop()
     skew = compare(tmp_path / "features", replay, bundle)
     with capfd.disabled():
         print(

@@ -22,7 +22,6 @@ from sentinel.history import (
     History,
     end_of,
     history_of,
-    past_and_rows,
     table_features,
 )
 from sentinel.profile_store import APPLIED, UNKNOWN, Label, MemoryStore
@@ -144,12 +143,6 @@ def test_a_file_read_in_any_number_of_parts_is_told_the_same(
         rows = whole.transactions.take(slice(start, stop))
         parts.append(FEATURES(rows, history.note(rows, whole.labels[start:stop])))
     assert bits(np.concatenate(parts)) == bits(in_one_go)
-
-
-def test_all_rows_that_were_read_are_the_past_and_those_asked_for(transactions_file: Path) -> None:
-    whole, part = since(transactions_file, None), since(transactions_file, CUT)
-    assert past_and_rows(part).ids.to_pylist() == whole.transactions.ids.to_pylist()
-    assert len(past_and_rows(whole)) == len(whole)
 
 
 # --- where profiles come from ---------------------------------------------------------------------

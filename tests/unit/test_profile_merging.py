@@ -18,7 +18,6 @@ from tests.behaviour import (
     START,
     TERMINAL,
     Deed,
-    events,
     label,
     of,
     planned,
@@ -249,7 +248,6 @@ def test_only_entities_that_were_not_written_are_forgotten() -> None:
     between = time.time() + 1e-3
     time.sleep(2e-3)
     told([Deed(3, HOUR, customer="ben")], profiles, COUNT)
-    profiles.advance(COUNT, events([Deed(4, HOUR)]), np.zeros(1, np.bool_))  # seen, not written
     assert profiles.forget(between) == 1
     assert list(customers(profiles).slots) == ["ben"]
     assert told([Deed(5, HOUR)], profiles, COUNT).tolist() == [[1]]

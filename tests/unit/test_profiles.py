@@ -105,15 +105,6 @@ def test_no_events_see_nothing_and_leave_nothing() -> None:
     assert (len(profiles), profiles.newest) == (0, None)
 
 
-def test_what_is_not_to_be_noted_sees_everything_and_is_seen_by_nothing() -> None:
-    profiles = Profiles()
-    deeds = [Deed(at, at * MINUTE) for at in range(1, 5)]
-    note = np.array([True, False, True, False])
-    features, _ = profiles.advance(COUNT, events(deeds), note)
-    assert features[:, 0].tolist() == [1, 2, 2, 3]
-    assert len(profiles.log(CUSTOMER).records("anna")) == 2
-
-
 def test_events_are_left_as_they_were() -> None:
     came = events([Deed(2, HOUR, 1e300), Deed(1, 0, 3.33)])
     before = [column.copy() for column in (came.times, came.amounts, came.ids, came.frauds)]
