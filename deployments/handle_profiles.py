@@ -19,6 +19,9 @@ logger = logging.getLogger("ray.serve")  # the one Serve writes to each replica'
 MOST_MISSED = 20_000
 """Most transactions kept for profiles that cannot be reached: half a minute at 600 a second."""
 
+NOTED_AT_ONCE = 64
+"""Most batches of those that one call brings back to them: some 20 ms."""
+
 MOST_SETTLED = 256
 """Most batches whose answers are kept for them."""
 
@@ -31,7 +34,10 @@ LABEL_SECONDS = 10.0
 
 class HandleProfiles:
     """Asks the deployment ``Profiles``, one call a batch: the answers to the last batch go with the
-    next one, or by themselves where none follows."""
+    next one, or by themselves where none follows.
+
+    What they missed while they were out is brought to them before they are asked again.
+    """
 
     def __init__(
         self,
@@ -55,14 +61,18 @@ class HandleProfiles:
 
     async def receive(self, judge: Judge, arrivals: Arrivals, holder: int) -> Reception:
         """See ``ProfileStore``."""
-        handle, settled, missed = self._handle, self._take(), list(self._missed)
-        reception = await self._guard.ask(
-            lambda: handle.receive.remote(judge.digest, arrivals, holder, settled, missed),
-            handle.state.remote,
-        )
+        settled = self._take()
+
+        async def receive() -> Reception:
+            if self._missed:
+                await self._catch_up()
+            found: Reception = await self._handle.receive.remote(
+                judge.digest, arrivals, holder, settled
+            )
+            return found
+
+        reception = await self._guard.ask(receive, self._catch_up)
         if reception is not None:
-            self._missed.clear()
-            self._missed_rows = 0
             return reception
         self._settled = [*settled, *self._settled][-MOST_SETTLED:]
         self._miss(Missed(judge.digest, arrivals, holder))
@@ -76,6 +86,21 @@ class HandleProfiles:
         self._missed_rows += len(missed.arrivals)
         while self._missed_rows > MOST_MISSED:
             self._missed_rows -= len(self._missed.popleft().arrivals)
+
+    async def _catch_up(self) -> None:
+        """Brings them what they missed, or just asks whether they are there. Ended half way, it
+        goes on where it was."""
+        while self._missed:
+            some = [self._missed.popleft() for _ in range(min(NOTED_AT_ONCE, len(self._missed)))]
+            rows = sum(len(each.arrivals) for each in some)
+            self._missed_rows -= rows
+            try:
+                await self._handle.note.remote(some)
+            except BaseException:
+                self._missed.extendleft(reversed(some))
+                self._missed_rows += rows
+                raise
+        await self._handle.state.remote()
 
     async def settle(
         self, arrivals: Arrivals, answers: Sequence[StoredAnswer | None], holder: int

@@ -100,22 +100,23 @@ class ProfileServer:
         arrivals: Arrivals,
         holder: int,
         settled: Sequence[Settled] = (),
-        missed: Sequence[Missed] = (),
     ) -> Reception:
         """See ``ProfileStore``; ``bundle`` is the digest of the one whose features are wanted.
-        ``settled``: answers to earlier batches, which are kept first. ``missed``: transactions that
-        were judged without profiles meanwhile; they are noted before these.
+        ``settled``: answers to earlier batches, which are kept first.
 
         :raises UnknownBundle: this replica does not hold it.
         """
         plan = self._plan(bundle)
         self._settle(settled)
+        return self._store.receive(plan, arrivals, holder)
+
+    async def note(self, missed: Sequence[Missed]) -> None:
+        """Notes transactions that were judged without profiles. Those noted already count once."""
         for each in missed:
             if each.bundle in self._bundles.digests:
                 self._store.receive(self._plan(each.bundle), each.arrivals, each.holder)
                 nothing = [None] * len(each.arrivals)
                 self._store.settle(each.arrivals.identities, nothing, each.holder)
-        return self._store.receive(plan, arrivals, holder)
 
     def _plan(self, bundle: str) -> ProfilePlan:
         plan = self._bundles.get(bundle, PROFILES).plan
