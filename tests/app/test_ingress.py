@@ -186,7 +186,7 @@ def test_bodies_that_take_long_to_read_keep_nobody_waiting(run: Run, row: Row) -
         whole = sum(task.result().elapsed.total_seconds() for task in asking[-1:])
         assert longest < whole / 2, "others are answered while they are read"
 
-    run(scene)
+    run(scene, queue_age_ms=60_000)  # on a busy machine they wait, and none is refused
 
 
 def test_what_a_client_that_has_gone_left_behind_counts_until_its_thread_has_ended(

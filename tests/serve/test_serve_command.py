@@ -148,7 +148,7 @@ def test_ours_and_serves_ingress_listen_on_loopback_alone(served: Served) -> Non
     assert haproxy == {8404, 9101}
     grpc = [name for name, _, port in exposed if port not in haproxy]
     assert all("ServeReplica" in name for name in grpc), exposed
-    assert len(grpc) == 3
+    assert len(grpc) == 4
 
 
 def test_another_ray_in_the_way_is_one_line_and_exit_code_1(
