@@ -16,8 +16,11 @@ from serve_app.serve_config import ROUTER
 
 
 def build(args: AppArgs) -> Application:
-    """The application: the router, and behind it the profiles and a deployment for each lane."""
-    lanes = lane_deployments()
+    """The application: the router, and behind it the profiles and a deployment for each lane,
+    unless the router is to have both models itself."""
     profiles = profile_deployment(args.profiles)
     router = serve.deployment(name=ROUTER, user_config=DEFAULT_BUNDLE)(serve.ingress()(FraudRouter))
+    if args.placement == "together":
+        return router.bind(args, profiles)
+    lanes = lane_deployments()
     return router.bind(args, profiles, lanes[FRAUD_LANE], lanes[NOVELTY_LANE])

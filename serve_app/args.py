@@ -1,11 +1,16 @@
 """The arguments of the application: what a rollout changes. Light to import; it knows no Ray."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.profile_settings import ProfileSettings
 from sentinel.coalescing import QueueLimits
 
 MIB = 2**20
+
+Placement = Literal["separate", "together"]
+"""Where the models stand, seen from a router."""
 
 
 class _Strict(BaseModel):
@@ -90,6 +95,12 @@ class AppArgs(_Strict):
         min_length=1,
         description="folder that routers write the features of every transaction to, to hold them "
         "against offline ones; a few hundred bytes each",
+    )
+    placement: Placement = Field(
+        default="separate",
+        description="separate: each model in a deployment of its own, which grows, fails and is "
+        "replaced by itself; together: both in every router's process, which saves the calls to "
+        "them. docs/serving.md says when each wins",
     )
     router: RouterSettings = RouterSettings()
     profiles: ProfileSettings = ProfileSettings()

@@ -11,6 +11,7 @@ import typer
 
 from sentinel.console import note, progress
 from sentinel.errors import BundleError, SentinelError, UsageError
+from serve_app.args import Placement
 from serve_app.environment import as_shell, set_recommended
 from serve_app.exposure import check_exposure
 from serve_app.serve_config import CannotServe, Overlay, ServeConfig, read_config
@@ -72,6 +73,13 @@ def serve(
             metavar="FILE", help="Labelled table that profiles start from, not the bundle's."
         ),
     ] = None,
+    placement: Annotated[
+        Placement | None,
+        typer.Option(
+            help="The models in deployments of their own, or in the router's process.",
+            show_default="separate",
+        ),
+    ] = None,
     print_env: Annotated[
         bool,
         typer.Option(
@@ -97,6 +105,7 @@ def serve(
         allow_anonymous=True if allow_anonymous else None,
         profiles=profiles,
         history=history,
+        placement=placement,
     )
     with resources.as_file(resources.files("serve_app") / "config.yaml") as packaged:
         _run(config or packaged, overlay)

@@ -24,12 +24,13 @@ from deployments.handle_lanes import HandleLanes
 from deployments.handle_profiles import HandleProfiles
 from deployments.held_bundles import Held, HeldBundles, Refusal
 from deployments.lane_server import DEPLOYMENTS, LaneServer, LaneState
+from deployments.lanes_here import LanesHere
 from deployments.metrics import REPORT_SECONDS, every
 from deployments.profile_server import NONE, ProfileServer, ProfileState
 from deployments.profile_settings import PROFILES as PROFILE_DEPLOYMENT
 from sentinel.errors import BundleError, Overloaded
 from sentinel.profile_store import Label
-from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE
+from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE, LocalLanes
 from sentinel.transactions import Transactions
 from serve_app.api import RefusedBundle, create_api
 from serve_app.args import AppArgs
@@ -83,10 +84,12 @@ class FraudRouter:
         self,
         args: AppArgs,
         profiles: DeploymentHandle[ProfileServer],
-        xgboost: DeploymentHandle[LaneServer],
-        isolation_forest: DeploymentHandle[LaneServer],
+        xgboost: DeploymentHandle[LaneServer] | None = None,
+        isolation_forest: DeploymentHandle[LaneServer] | None = None,
     ) -> None:
-        """:raises Exposed: other machines could reach it and nobody said who may ask.
+        """Without handles to the models it has both itself.
+
+        :raises Exposed: other machines could reach it and nobody said who may ask.
         :raises KeysError: the file of keys cannot be used.
 
         Serve reports either as a failure of the replica.
@@ -95,11 +98,13 @@ class FraudRouter:
         settings = args.router
         self._keys = None if args.api_keys is None else ApiKeys(args.api_keys)
         self._metrics = RouterMetrics()
-        self._lanes = HandleLanes(
-            {FRAUD_LANE: xgboost, NOVELTY_LANE: isolation_forest},
-            settings.lane_deadline_ms / 1000,
-            on_time=self._metrics.stage,
-        )
+        self._lanes: HandleLanes | LanesHere = LanesHere(self._models)
+        if xgboost is not None and isolation_forest is not None:
+            self._lanes = HandleLanes(
+                {FRAUD_LANE: xgboost, NOVELTY_LANE: isolation_forest},
+                settings.lane_deadline_ms / 1000,
+                on_time=self._metrics.stage,
+            )
         on_time = self._metrics.stage
         self._keeper = HandleProfiles(profiles, args.profiles.deadline_ms / 1000, on_time)
         self._redis = _redis_profiles(args, on_time) if args.profiles.on_redis else None
@@ -118,7 +123,10 @@ class FraudRouter:
         self._ingress = Ingress(predictor, self._metrics, self._keys, lambda: self._api)
         application = serve.get_replica_context().app_name
         self._node_metrics = NodeMetrics(agent_address(), application)
-        self._bundles: HeldBundles[ServedBundle] = HeldBundles(served_bundle)
+        with_models = isinstance(self._lanes, LanesHere)
+        self._bundles: HeldBundles[ServedBundle] = HeldBundles(
+            lambda bundle: served_bundle(bundle, with_models)
+        )
         self._served: ServedBundle | None = None
         self._api: ASGIApp = FastAPI()
         self._next: ServedBundle | None = None
@@ -158,6 +166,11 @@ class FraudRouter:
                 said = "; ".join(f"{lane}: {why}" for lane, why in missing.items())
                 raise BundleError(f"{self.served.digest} is not held by its lanes: {said}")
             await asyncio.sleep(MOVE_PAUSE)
+
+    def _models(self, digest: str) -> LocalLanes:
+        models = self._bundles.get(digest, ROUTER).models
+        assert models is not None, "loaded with each bundle where there are no handles"
+        return models
 
     @property
     def served(self) -> ServedBundle:

@@ -5,7 +5,7 @@ Checks what can be checked without Ray, whose import alone takes a second or two
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,16 @@ from pydantic import ValidationError
 from deployments.bundle_ref import BundleRef
 from deployments.profile_settings import PROFILES
 from sentinel.errors import SentinelError
-from serve_app.args import AppArgs
+from serve_app.args import AppArgs, Placement
 
 IMPORT_PATH = "serve_app.app:build"
 ROUTER = "FraudRouter"
 """The router's deployment, in the Serve config, the dashboard and metrics."""
 
-DEPLOYMENTS = (ROUTER, PROFILES, "XGBoost", "IsolationForest")
+LANES = ("XGBoost", "IsolationForest")
+"""The deployments of the models, where those stand apart from the router."""
+
+DEPLOYMENTS = (ROUTER, PROFILES, *LANES)
 """The deployments of the application: each has the bundle in its ``user_config``."""
 
 DEFAULT_BUNDLE = "bundles/transactions"
@@ -43,6 +46,7 @@ class Overlay:
     allow_anonymous: bool | None = None
     profiles: str | None = None
     history: str | None = None
+    placement: Placement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,8 @@ def read_config(path: Path, overlay: Overlay = Overlay()) -> ServeConfig:
     content = copy.deepcopy(loaded) if isinstance(loaded, dict) else {}
     application = _ours(content, origin)
     args = _lay_args(application, origin, overlay)
-    bundle = _lay_bundle(application, origin, overlay.bundle)
+    names = DEPLOYMENTS if args.placement == "separate" else DEPLOYMENTS[: -len(LANES)]
+    bundle = _lay_bundle(application, origin, overlay.bundle, names)
     host, port = _lay_http(content, origin, overlay)
     return ServeConfig(content, str(application["name"]), bundle, host, port, args)
 
@@ -92,6 +97,8 @@ def _lay_args(application: dict[str, Any], origin: str, overlay: Overlay) -> App
         args["api_keys"] = overlay.api_keys
     if overlay.allow_anonymous is not None:
         args["allow_anonymous"] = overlay.allow_anonymous
+    if overlay.placement is not None:
+        args["placement"] = overlay.placement
     profiles = dict(_mapping(args, "profiles", f"{origin}: args"))
     if overlay.profiles is not None:
         profiles["uri"] = overlay.profiles
@@ -115,24 +122,29 @@ def _lay_args(application: dict[str, Any], origin: str, overlay: Overlay) -> App
         raise CannotServe(f"{origin}: {place}: {problem}") from error
 
 
-def _lay_bundle(application: dict[str, Any], origin: str, uri: str | None) -> BundleRef:
-    """Puts the bundle into each deployment's ``user_config`` and returns it."""
+def _lay_bundle(
+    application: dict[str, Any], origin: str, uri: str | None, names: Sequence[str]
+) -> BundleRef:
+    """Puts the bundle into the ``user_config`` of each deployment of these names and returns it.
+    Of our deployments the others go: Serve refuses what the application does not have."""
     listed = application.setdefault("deployments", [])
     if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
         raise CannotServe(f"{origin}: deployments is {listed!r:.80}, expected a list of mappings")
+    unused = set(DEPLOYMENTS) - set(names)
+    listed[:] = [deployment for deployment in listed if deployment.get("name") not in unused]
     deployments = {deployment.get("name"): deployment for deployment in listed}
     found = []
-    for name in DEPLOYMENTS:
+    for name in names:
         if name not in deployments:
             deployments[name] = {"name": name}
             listed.append(deployments[name])
         found.append(_bundle_of(deployments[name], origin))
     if uri is None and any(bundle != found[0] for bundle in found):
-        said = ", ".join(f"{n}: {b.bundle}" for n, b in zip(DEPLOYMENTS, found, strict=True))
+        said = ", ".join(f"{n}: {b.bundle}" for n, b in zip(names, found, strict=True))
         raise CannotServe(f"{origin}: user_config must be one for all deployments ({said})")
     chosen = found[0] if uri is None else BundleRef(bundle=uri)
     bundle = chosen.model_copy(update={"bundle": _absolute(chosen.bundle)})
-    for name in DEPLOYMENTS:
+    for name in names:
         deployments[name]["user_config"] = bundle.model_dump(exclude_none=True)
     return bundle
 

@@ -7,7 +7,7 @@ from sentinel.manifest import Manifest
 from sentinel.parse_arrow import ArrowParser
 from sentinel.parse_json import JsonParser
 from sentinel.profile_store import warm_up
-from sentinel.scoring import Judge
+from sentinel.scoring import Judge, LocalLanes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,6 +19,8 @@ class ServedBundle:
     manifest: Manifest
     json: JsonParser
     arrow: ArrowParser
+    models: LocalLanes | None
+    """``None`` where the models stand in deployments of their own."""
 
     @property
     def digest(self) -> str:
@@ -26,8 +28,8 @@ class ServedBundle:
         return self.judge.digest
 
 
-def served_bundle(bundle: Bundle) -> ServedBundle:
-    """:raises BundleError: its novelty window is not what the manifest says."""
+def served_bundle(bundle: Bundle, with_models: bool = False) -> ServedBundle:
+    """:raises BundleError: its novelty window, or a model, is not what the manifest says."""
     description = bundle.manifest.description
     judge = bundle.judge()
     warm_up(judge)
@@ -37,4 +39,5 @@ def served_bundle(bundle: Bundle) -> ServedBundle:
         manifest=bundle.manifest,
         json=JsonParser(description),
         arrow=ArrowParser(description),
+        models=bundle.lanes() if with_models else None,
     )

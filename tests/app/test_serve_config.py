@@ -122,7 +122,7 @@ def test_every_argument_is_documented_with_its_default() -> None:
         for name, field in model.model_fields.items():
             if name in ("router", "profiles"):
                 continue
-            words = {"None": "null", "False": "false"}
+            words = {"None": "null", "False": "false", "separate": "separate"}
             default = words.get(str(field.default)) or f"{field.default:,}"
             assert f"| `{name}` | {default} |" in docs, (name, default)
 
@@ -169,11 +169,12 @@ def test_a_digest_that_the_config_pins_is_kept_unless_another_bundle_is_named(
 def test_a_place_lays_over_nothing_else(tmp_path: Path, config: dict[str, Any]) -> None:
     names = set(Overlay.__dataclass_fields__)
     assert names == {
-        "bundle", "host", "port", "api_keys", "allow_anonymous", "profiles", "history"
+        "bundle", "host", "port", "api_keys", "allow_anonymous", "profiles", "history",
+        "placement",
     }  # fmt: skip
     overlay = Overlay(
         bundle="/b", host="::1", port=1, api_keys="/k", allow_anonymous=True, profiles="/p",
-        history="/h",
+        history="/h", placement="separate",
     )  # fmt: skip
     read = dict(read_config(CONFIG, overlay).content)
     application = read["applications"][0]
@@ -182,6 +183,19 @@ def test_a_place_lays_over_nothing_else(tmp_path: Path, config: dict[str, Any]) 
         deployment["user_config"] = lane_server.DEFAULT_BUNDLE
     read["http_options"] = config["http_options"]
     assert read == config
+
+
+def test_a_router_that_has_the_models_itself_has_no_deployments_of_them(tmp_path: Path) -> None:
+    apart = [{"name": "Other"}, {"name": "XGBoost", "max_ongoing_requests": 16}]
+    file = written(tmp_path, ours(args={"placement": "together"}, deployments=apart))
+    for read in (read_config(file), read_config(CONFIG, Overlay(placement="together"))):
+        schema = ServeDeploySchema.model_validate(read.with_digest(DIGEST).content)
+        names = [deployment.name for deployment in schema.applications[0].deployments]
+        assert [name for name in names if name != "Other"] == [ROUTER, PROFILES]
+        assert read.args.placement == "together"
+    assert "Other" in [
+        d["name"] for d in read_config(file).content["applications"][0]["deployments"]
+    ]
 
 
 def test_a_relative_bundle_is_made_absolute_and_a_uri_left_alone(

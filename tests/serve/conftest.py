@@ -33,6 +33,16 @@ def served(stage: Stage, plain_bundle: str, tmp_path_factory: pytest.TempPathFac
     )
 
 
+@pytest.fixture
+def together(stage: Stage, plain_bundle: str, tmp_path_factory: pytest.TempPathFactory) -> Served:
+    """``sentinel serve`` with the plain bundle, its models in the router's process."""
+    arguments = ("--bundle", plain_bundle, "--placement", "together")
+    return stage.get(
+        "together",
+        lambda: sentinel_serve(plain_bundle, tmp_path_factory.mktemp("together"), *arguments),
+    )
+
+
 @pytest.fixture(scope="session")
 def pair_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of ``pair``: its config, its keys, its log."""
