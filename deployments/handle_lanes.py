@@ -31,6 +31,7 @@ class HandleLanes:
         how long each call took.
         """
         self._handles = dict(handles)
+        self._score_of = {name: handle.score for name, handle in handles.items()}
         self._guards = {name: Guarded(name, deadline, on_time) for name in handles}
 
     async def __call__(self, features: NDArray[np.float32], bundle: str) -> Scores:
@@ -40,8 +41,8 @@ class HandleLanes:
         hide it.
         """
         fraud, anomaly = await asyncio.gather(
-            self._score(FRAUD_LANE, features, bundle),
-            self._score(NOVELTY_LANE, features, bundle),
+            self._scores(FRAUD_LANE, features, bundle),
+            self._scores(NOVELTY_LANE, features, bundle),
         )
         return Scores(fraud, anomaly)
 
@@ -57,10 +58,10 @@ class HandleLanes:
         )
         return dict(zip(self._handles, found, strict=True))
 
-    async def _score(
+    async def _scores(
         self, name: str, features: NDArray[np.float32], bundle: str
     ) -> NDArray[np.float64] | None:
-        handle, row = self._handles[name], features[:1]
+        score, row = self._score_of[name], features[:1]
         return await self._guards[name].ask(
-            lambda: handle.score.remote(features, bundle), lambda: handle.score.remote(row, bundle)
+            lambda: score.remote(features, bundle), lambda: score.remote(row, bundle)
         )

@@ -47,6 +47,7 @@ class HandleProfiles:
     ) -> None:
         """``deadline``: seconds a batch waits; ``on_time`` is told how long it did."""
         self._handle = handle
+        self._receive, self._settle_by = handle.receive, handle.settle
         self._guard = Guarded("profiles", deadline, on_time)
         self._settled: list[Settled] = []
         self._missed: deque[Missed] = deque()
@@ -66,9 +67,7 @@ class HandleProfiles:
         async def receive() -> Reception:
             if self._missed:
                 await self._catch_up()
-            found: Reception = await self._handle.receive.remote(
-                judge.digest, arrivals, holder, settled
-            )
+            found: Reception = await self._receive.remote(judge.digest, arrivals, holder, settled)
             return found
 
         reception = await self._guard.ask(receive, self._catch_up)
@@ -130,7 +129,7 @@ class HandleProfiles:
 
     async def _settle(self, settled: list[Settled]) -> None:
         try:
-            await self._handle.settle.remote(settled)
+            await self._settle_by.remote(settled)
         except DOWN as error:
             logger.warning("answers are not kept for who asks again: %s", error)
 
