@@ -1,8 +1,7 @@
 """Request bodies: of a media type this service reads, and no larger than it can afford."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from email.message import Message
 
 import msgspec
@@ -51,39 +50,36 @@ class BodyBudget:
         self.held = 0
         """Bytes held now."""
 
-    @asynccontextmanager
-    async def body(self, headers: Headers, receive: Receive, limit: int) -> AsyncIterator[bytes]:
-        """The whole body, counted against the budget while the block runs.
+    def body(self, headers: Headers, receive: Receive, limit: int) -> "_Body":
+        """The whole body, counted against the budget while the block runs (``async with``).
 
         :raises Problem: 413, it is longer than ``limit`` bytes (no more than that is ever held);
             408, it stopped coming.
         :raises Overloaded: there is no room for it now.
         :raises MalformedInput: the client went away.
         """
-        declared = headers.get(b"content-length", b"")
-        if declared.isdigit() and int(declared) > limit:
-            raise _too_large(f"{declared.decode()} bytes", limit)
-        taken, chunks = 0, []
+        return _Body(self, headers, receive, limit)
+
+    async def _read(self, body: "_Body", receive: Receive, limit: int) -> bytes:
+        chunks = []
         loop = asyncio.get_running_loop()
         last = loop.time() + MAX_BODY_SECONDS
         try:
-            try:
-                async with asyncio.timeout(self._patience) as waiting:
-                    more = True
-                    while more:
-                        message = await receive()
-                        if message["type"] != "http.request":
-                            raise MalformedInput("the body ended early")
-                        chunk, more = message.get("body", b""), message.get("more_body", False)
-                        taken += self._take(len(chunk))
-                        _check_length(taken, limit)
-                        chunks.append(chunk)
-                        waiting.reschedule(min(last, loop.time() + self._patience))
-            except TimeoutError:
-                raise self._too_slow(taken) from None
-            yield chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        finally:
-            self.held -= taken
+            async with asyncio.timeout(self._patience) as waiting:
+                while True:
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        raise MalformedInput("the body ended early")
+                    chunk = message.get("body", b"")
+                    body.taken += self._take(len(chunk))
+                    _check_length(body.taken, limit)
+                    chunks.append(chunk)
+                    if not message.get("more_body", False):
+                        break
+                    waiting.reschedule(min(last, loop.time() + self._patience))
+        except TimeoutError:
+            raise self._too_slow(body.taken) from None
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _too_slow(self, taken: int) -> Problem:
         detail = (
@@ -97,6 +93,33 @@ class BodyBudget:
             raise Overloaded("bytes", f"{self.held:,} bytes of requests are held already")
         self.held += size
         return size
+
+
+class _Body:
+    """What ``BodyBudget.body`` gives. A class, since every request has one: as a generator it took
+    twice the time."""
+
+    __slots__ = ("_budget", "_headers", "_limit", "_receive", "taken")
+
+    def __init__(self, budget: BodyBudget, headers: Headers, receive: Receive, limit: int) -> None:
+        self._budget = budget
+        self._headers = headers
+        self._receive = receive
+        self._limit = limit
+        self.taken = 0
+
+    async def __aenter__(self) -> bytes:
+        declared = self._headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > self._limit:
+            raise _too_large(f"{declared.decode()} bytes", self._limit)
+        try:
+            return await self._budget._read(self, self._receive, self._limit)
+        except BaseException:
+            self._budget.held -= self.taken
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._budget.held -= self.taken
 
 
 def _check_length(size: int, limit: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel.coalescing import Coalescer, QueueLimits
+from sentinel.coalescing import TURNS, Coalescer, QueueLimits
 from sentinel.errors import Overloaded
 
 LIMITS = QueueLimits(
@@ -40,7 +40,7 @@ class Airport:
         return self.queue.submit(key, item, rows)
 
 
-async def turns(count: int = 5) -> None:
+async def turns(count: int = TURNS + 4) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
 
@@ -51,6 +51,23 @@ def test_an_idle_coalescer_starts_at_once_with_what_came_in_the_same_turn() -> N
         assert await asyncio.gather(*(airport.submit(item) for item in (1, 2, 3))) == [2, 4, 6]
         assert airport.flights == [[1, 2, 3]]
         assert airport.queue.idle
+
+    asyncio.run(scene())
+
+
+def test_what_is_on_its_way_when_a_flight_may_set_off_goes_with_it() -> None:
+    """A request needs some turns of the loop from its bytes to the queue."""
+
+    async def scene() -> None:
+        airport = Airport()
+
+        async def request(item: int) -> Any:
+            await turns(item)
+            return await airport.submit(item)
+
+        found = await asyncio.gather(*(request(item) for item in (0, 3, TURNS - 1, TURNS + 2)))
+        assert found == [0, 6, 2 * (TURNS - 1), 2 * (TURNS + 2)]
+        assert airport.flights == [[0, 3, TURNS - 1], [TURNS + 2]]
 
     asyncio.run(scene())
 
@@ -212,7 +229,7 @@ def test_no_more_flights_than_allowed_are_under_way() -> None:
         airport = Airport(replace(LIMITS, flights=2, flight_items=1))
         airport.gate.clear()
         futures = [airport.submit(item) for item in range(6)]
-        await turns(10)
+        await turns(3 * TURNS)
         assert airport.flights == [[0], [1]]
         airport.gate.set()
         await asyncio.gather(*futures)
@@ -222,7 +239,7 @@ def test_no_more_flights_than_allowed_are_under_way() -> None:
 
 
 work = st.lists(
-    st.tuples(st.integers(1, 15), st.sampled_from("ab"), st.booleans(), st.integers(0, 2))
+    st.tuples(st.integers(1, 15), st.sampled_from("ab"), st.booleans(), st.integers(0, 2 * TURNS))
 )
 
 
