@@ -11,6 +11,8 @@ The novelty lane may only raise approve to review: it knows that a row is unusua
 fraud.
 """
 
+from math import isnan
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -56,15 +58,19 @@ def reasons(
     """
     found = np.empty(len(decision), np.object_)
     found.fill(())
-    for row in np.flatnonzero(decision != APPROVE):
-        why = []
-        if np.isnan(probability[row]):
-            why.append(f"no fraud probability could be had; the policy says {policy.fallback}")
-        else:
-            why.append(f"fraud probability {probability[row]:.3g}")
-        if novelty_p[row] < policy.novelty_review_below:  # which NaN, a missing lane, never is
+    flagged = np.flatnonzero(decision != APPROVE)
+    # As Python's own numbers: taking a row's out of the arrays one by one takes twice the time.
+    for row, p, novelty in zip(
+        flagged.tolist(), probability[flagged].tolist(), novelty_p[flagged].tolist(), strict=True
+    ):
+        why = [
+            f"no fraud probability could be had; the policy says {policy.fallback}"
+            if isnan(p)
+            else f"fraud probability {p:.3g}"
+        ]
+        if novelty < policy.novelty_review_below:  # which NaN, a missing lane, never is
             why.append(
-                f"unlike recent legitimate transactions: novelty p-value {novelty_p[row]:.2g}, "
+                f"unlike recent legitimate transactions: novelty p-value {novelty:.2g}, "
                 f"below {policy.novelty_review_below:g}"
             )
         found[row] = tuple(why)
