@@ -8,8 +8,10 @@ to this queue, and what is on its way there when a flight lands would just miss 
 batches grow with the load by themselves.
 
 Everything that can wait is bounded: rows and items in the queue by count, and the queue by the age
-of its oldest item. Past a bound new work is refused at once (``Overloaded``), because an answer
-that comes too late is worth nothing and costs the ones behind it.
+of its oldest item. What waits in the event loop before it comes to the queue cannot be counted; but
+the turns before a flight take as long as a request's way to the queue does, so their time is added
+to that age. Past a bound new work is refused at once (``Overloaded``), because an answer that comes
+too late is worth nothing and costs the ones behind it.
 """
 
 import asyncio
@@ -46,7 +48,8 @@ class QueueLimits:
     waiting_items: int
     """Most items in the queue."""
     age: float
-    """Seconds the oldest item may have waited when another asks to join."""
+    """Seconds the oldest item may have waited, on its way to the queue and in it, when another asks
+    to join."""
 
 
 @dataclass(slots=True)
@@ -79,6 +82,9 @@ class Coalescer(Generic[Item, Result]):
         self._queue: deque[_Waiting[Item, Result]] = deque()
         self._flights: set[asyncio.Task[None]] = set()
         self._starting = False
+        self._starting_since = 0.0
+        self.lag = 0.0
+        """Seconds that the turns before the last flight took."""
         self.waiting_rows = 0
         """Rows in the queue."""
         self.flying_rows = 0
@@ -104,8 +110,8 @@ class Coalescer(Generic[Item, Result]):
             raise Overloaded("rows", f"{self.waiting_rows:,} rows wait already")
         if len(self._queue) >= limits.waiting_items:
             raise Overloaded("requests", f"{len(self._queue):,} requests wait already")
-        if self._queue and (age := self.age) > limits.age:
-            raise Overloaded("age", f"the oldest request has waited {1000 * age:.0f} ms")
+        if self._queue and (waited := self.age + self.lag) > limits.age:
+            raise Overloaded("age", f"the oldest request has waited {1000 * waited:.0f} ms")
 
     def submit(self, key: Hashable, item: Item, rows: int) -> "asyncio.Future[Result]":
         """Puts an item of ``rows`` rows into the queue; the future gets its result.
@@ -122,7 +128,7 @@ class Coalescer(Generic[Item, Result]):
     def _start_soon(self) -> None:
         if self._starting or len(self._flights) >= self._limits.flights:
             return
-        self._starting = True
+        self._starting, self._starting_since = True, self._clock()
         self._after(TURNS)
 
     def _after(self, turns: int) -> None:
@@ -135,7 +141,7 @@ class Coalescer(Generic[Item, Result]):
             self._start()
 
     def _start(self) -> None:
-        self._starting = False
+        self._starting, self.lag = False, self._clock() - self._starting_since
         aboard = self._board()
         if not aboard:
             return

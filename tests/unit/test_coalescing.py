@@ -224,6 +224,28 @@ def test_an_old_queue_refuses_more_work_until_it_has_flown() -> None:
     asyncio.run(scene())
 
 
+def test_a_loop_that_takes_long_to_bring_requests_counts_as_waiting() -> None:
+    async def scene() -> None:
+        airport = Airport()
+        airport.gate.clear()
+        first = airport.submit(1)
+        await turns(2)
+        airport.now = 0.4  # the loop was busy with others, turn for turn
+        await turns()
+        assert airport.flights == [[1]]
+        second = airport.submit(2)
+        airport.queue.check()
+        airport.now = 0.51  # 0.11 s in the queue, after 0.4 s on the way to it
+        with pytest.raises(Overloaded) as refused:
+            airport.queue.check()
+        assert refused.value.bound == "age"
+        airport.gate.set()
+        await asyncio.gather(first, second)
+        airport.queue.check()  # nothing waits
+
+    asyncio.run(scene())
+
+
 def test_no_more_flights_than_allowed_are_under_way() -> None:
     async def scene() -> None:
         airport = Airport(replace(LIMITS, flights=2, flight_items=1))
