@@ -82,9 +82,10 @@ class Coalescer(Generic[Item, Result]):
         self._queue: deque[_Waiting[Item, Result]] = deque()
         self._flights: set[asyncio.Task[None]] = set()
         self._starting = False
-        self._starting_since = 0.0
+        self._starting_since = self._last_turns = 0.0
         self.lag = 0.0
-        """Seconds that the turns before the last flight took."""
+        """Seconds that the turns before a flight take: the lesser of the last two, since one pause
+        of the process, to load a bundle say, is no load."""
         self.waiting_rows = 0
         """Rows in the queue."""
         self.flying_rows = 0
@@ -141,7 +142,8 @@ class Coalescer(Generic[Item, Result]):
             self._start()
 
     def _start(self) -> None:
-        self._starting, self.lag = False, self._clock() - self._starting_since
+        took = self._clock() - self._starting_since
+        self._starting, self.lag, self._last_turns = False, min(took, self._last_turns), took
         aboard = self._board()
         if not aboard:
             return
