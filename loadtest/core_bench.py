@@ -1,8 +1,9 @@
 """The speed of the core, step by step: parse, features, and each runtime by batch size.
 
-One thread, one process, the shapes of ``BATCHES``. The models are those of
-``bench_bundle``. Every cell is the median over rounds in which all cells take turns, so that a
-noisy moment of the machine falls on all of them alike.
+One thread, the shapes of ``BATCHES``; times are the processor's for this process, which others on
+the machine do not lengthen by taking it away. The models are those of ``bench_bundle``. Every cell
+is the median over rounds in which all cells take turns, so that a noisy moment of the machine falls
+on all of them alike.
 """
 
 import statistics
@@ -80,8 +81,8 @@ def core_table(cells: list[Cell]) -> tuple[list[str], list[list[str]]]:
 
 def _time(step: Step) -> float:
     """Seconds a call, over at least ``ROUND_SECONDS``."""
-    calls, start = 0, time.perf_counter()
-    while (passed := time.perf_counter() - start) < ROUND_SECONDS:
+    calls, start = 0, time.process_time()
+    while (passed := time.process_time() - start) < ROUND_SECONDS:
         step()
         calls += 1
     return passed / calls
