@@ -43,16 +43,25 @@ def train_models(
 
     ``features`` (n, f) to train them on; without, 30 that are random numbers.
     """
-    rng = np.random.default_rng(0)
     if features is None:
-        features = rng.normal(size=(_ROWS, 30)).astype(np.float32)
+        features = random_features()
+    rng = np.random.default_rng(0)
     odds = _standard(features)[:, :5].sum(axis=1) * 2 - 4
     label = (rng.random(len(odds)) < 1 / (1 + np.exp(-odds))).astype(np.int8)
     parameters = {"objective": "binary:logistic", "max_depth": DEPTH, "seed": 0}
     booster = xgb.train(parameters, xgb.QuantileDMatrix(features, label), trees)
-    forest = IsolationForest(n_estimators=FOREST, random_state=0).fit(features)
-    as_booster = to_booster(from_isolation_forest(forest))
+    as_booster = to_booster(from_isolation_forest(isolation_forest(features)))
     return bytes(booster.save_raw("ubj")), bytes(as_booster.save_raw("ubj"))
+
+
+def random_features() -> NDArray[np.float32]:
+    """(n, 30) random numbers, the same each time."""
+    return np.random.default_rng(2).normal(size=(_ROWS, 30)).astype(np.float32)
+
+
+def isolation_forest(features: NDArray[np.float32]) -> IsolationForest:
+    """The forest that is fitted to these features, the same each time."""
+    return IsolationForest(n_estimators=FOREST, random_state=0).fit(features)
 
 
 def write_bench_bundle(uri: str) -> str:
