@@ -7,7 +7,7 @@ BUNDLE ?= bundles/transactions
 DATA ?= ../shared/data
 PORT ?= 8000
 
-.PHONY: setup run test test-serve test-score test-skew test-redis test-data bench bench-quality bench-faults lint format lock clean
+.PHONY: setup run test test-serve test-score test-skew test-redis test-data bench bench-quick bench-quality bench-faults lint format lock clean
 
 setup: $(STAMP)
 
@@ -58,11 +58,20 @@ test-skew: setup
 	command -v redis-server || { apt-get update -q && apt-get install -y -q redis-server; }
 	SENTINEL_DATA=$(abspath $(DATA)) $(BIN)/python -m pytest tests/skew
 
-# The core, and the service beside the bare limit. wrk, the load generator, is a Debian package.
+# The core, the service beside others, and with profiles beside none; then the tables of the pages.
+# wrk, the load generator, is a Debian package; the contenders' environments and vegeta, the load
+# generator of the open loop, are made below build/ by the bench itself. About a quarter of an hour.
 bench: setup
 	command -v wrk || { apt-get update -q && apt-get install -y -q wrk; }
 	command -v redis-server || { apt-get update -q && apt-get install -y -q redis-server; }
+	command -v go || [ -x /usr/local/go/bin/go ] || { apt-get update -q && apt-get install -y -q golang; } || true
 	$(BIN)/sentinel bench --out bench
+	$(BIN)/python -m loadtest.figures
+
+# Is the service still as fast beside the limit as bench/serving.json says? Under two minutes.
+bench-quick: setup
+	command -v wrk || { apt-get update -q && apt-get install -y -q wrk; }
+	$(BIN)/sentinel bench --against bench/serving.json
 
 # The quality table of the README: trained on the first 80% of creditcard.parquet, judged on the
 # last 20%.
@@ -87,12 +96,18 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# No index lines and no URLs: the lock names packages and hashes alone.
-LOCK := $(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 \
+# No index lines and no URLs: the lock names packages and hashes alone. Contenders of the bench have
+# locks of their own, with the same releases of what runs the models (loadtest/rivals/runtime.in).
+LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header
+RIVALS := loadtest/rivals
 lock: setup
-	$(LOCK) -o requirements.lock
-	$(LOCK) --group dev -c requirements.lock -o requirements-dev.lock
+	$(LOCK) pyproject.toml -o requirements.lock
+	$(LOCK) pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+	@mkdir -p build
+	grep -E "^($$(paste -sd'|' $(RIVALS)/runtime.in)|scikit-learn)==" requirements.lock | tr -d '\\' > build/runtime.txt
+	for name in litserve mlserver reference; do \
+		$(LOCK) $(RIVALS)/$$name.in -c build/runtime.txt -o $(RIVALS)/$$name.lock || exit 1; done
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

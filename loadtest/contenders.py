@@ -1,23 +1,18 @@
-"""The servers that are measured side by side, each a process of its own on a port of its own."""
+"""The servers that are measured side by side: how each is started and how it is asked."""
 
-import os
-import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 
-from loadtest.limit_app import BUNDLE
-from sentinel.errors import SentinelError
+import msgspec
+import yaml
 
-START_SECONDS = 180.0
-STOP_SECONDS = 90.0
+from loadtest.bare_judge import BUNDLE
+from loadtest.dialects import FIELDS_BY_NAME, MODEL, TENSORS, Dialect
+from loadtest.environments import environment_for
+from loadtest.processes import free_port
 
 NOT_MEASURED = "not measured by this release"
 NAMES = (
@@ -34,97 +29,128 @@ NAMES = (
 )
 """Every contender that ``sentinel bench`` reports on, measured or not."""
 
-
-class ContenderFailed(SentinelError):
-    """A contender did not start; says which, and where its output is."""
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+"""A model runs one thread: several pools on two cores cost each contender a good part of its speed.
+``sentinel serve`` sets it for itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
     """How to start one: ``{port}`` in the command is replaced; ``ready`` is the path that answers
-    once it is up."""
+    once it is up. ``batches``: it takes JSON lists and Arrow streams too, as this product does."""
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     ready: str
+    folder: Path | None = None
+    """Where it is started; here without one."""
+    dialect: Dialect = FIELDS_BY_NAME
+    batches: bool = False
+
+    def on_cores(self, cores: str) -> "Contender":
+        """The same, kept to these cores, such as ``0`` or ``0,1``."""
+        return replace(self, command=["taskset", "--cpu-list", cores, *self.command])
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
-    """One that runs: its URL, and the process id of what was started."""
+Recipe = Callable[[str, Path], Contender]
+"""Makes a contender that serves a bundle, with a folder of its own for what it needs.
 
-    url: str
-    pid: int
+:raises NotMeasurable: its environment cannot be made.
+"""
 
 
-def contenders(bundle: str) -> list[Contender]:
-    """The bare limit and the service, serving this bundle."""
-    uvicorn = [sys.executable, "-m", "uvicorn", "loadtest.limit_app:app", "--factory"]
-    uvicorn += ["--workers", "2", "--port", "{port}", "--no-access-log", "--log-level", "warning"]
-    return [
-        Contender("limit", uvicorn, {BUNDLE: bundle, "OMP_NUM_THREADS": "1"}, "/"),
-        service("sentinel", bundle),
-    ]
+def limit(bundle: str, _: Path) -> Contender:
+    """The same models with nothing around them, one process a core."""
+    command = [*uvicorn(Path(sys.executable), "loadtest.limit_app:app"), "--workers", "2"]
+    return Contender("limit", command, {BUNDLE: bundle, **ONE_THREAD}, "/", batches=True)
 
 
 def service(name: str, bundle: str, *options: str) -> Contender:
     """``sentinel serve``, as anyone starts it."""
-    command = [str(Path(sys.executable).parent / "sentinel"), "serve", "--bundle", bundle]
-    return Contender(name, [*command, "--port", "{port}", *options], {}, "/ready")
+    command = [str(Path(sys.executable).parent / "sentinel"), "serve", *options]
+    command += ["--bundle", bundle, "--port", "{port}"]
+    return Contender(name, command, {}, "/ready", batches=True)
 
 
-@contextmanager
-def running(contender: Contender, folder: Path) -> Iterator[Started]:
-    """Starts it and yields where it is; stops it at the end.
-
-    :raises ContenderFailed: it does not come up.
-    """
-    port = free_port()
-    url, log = f"http://127.0.0.1:{port}", folder / f"{contender.name}.log"
-    command = [part.format(port=port) for part in contender.command]
-    environment = {n: v for n, v in os.environ.items() if not n.startswith("RAY_")}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            env={**environment, **contender.environment},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            _wait(contender, process, url, log)
-            yield Started(url, process.pid)
-        finally:
-            end(process)
+def apart(bundle: str, _: Path) -> Contender:
+    """The service by default: each model in a deployment of its own."""
+    return service("sentinel", bundle)
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Has a process end itself, and ends it if it does not."""
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
+def together(bundle: str, folder: Path) -> Contender:
+    """The service with both models in the router's own replica."""
+    config = folder / "together.yaml"
+    config.write_text(placed_together())
+    return service("sentinel-together", bundle, str(config))
 
 
-def _wait(contender: Contender, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(url + contender.ready, timeout=5):
-                return
-        except urllib.error.HTTPError as error:
-            if error.code == 404 and contender.ready == "/":  # it answers, though not this
-                return
-        except OSError:
-            pass
-        time.sleep(0.2)
-    said = log.read_text().strip().splitlines()[-1:] or ["nothing"]
-    raise ContenderFailed(f"{contender.name} did not come up; it said: {said[0]}")
+def placed_together() -> str:
+    """The packaged Serve config with both models in the router's replica: the one place here that
+    knows how the config says so."""
+    config = yaml.safe_load((resources.files("serve_app") / "config.yaml").read_text())
+    (application,) = config["applications"]
+    application["args"] = {**application["args"], "placement": "together"}
+    return yaml.safe_dump(config, sort_keys=False)
 
 
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def litserve(bundle: str, _: Path) -> Contender:
+    """LitServe, tuned as ``rivals.litserve_app`` says."""
+    python = environment_for("litserve")
+    command = [str(python), "-m", "loadtest.rivals.litserve_app", "{port}"]
+    return Contender("litserve", command, {BUNDLE: bundle, **ONE_THREAD}, "/health")
+
+
+MLSERVER_MODEL = {
+    "name": MODEL,
+    "implementation": "loadtest.rivals.mlserver_runtime.FraudRuntime",
+    "max_batch_size": 64,
+    "max_batch_time": 0.001,
+}
+"""Adaptive batching: what comes within a millisecond is judged as one."""
+
+
+def mlserver(bundle: str, folder: Path) -> Contender:
+    """MLServer with adaptive batching, tuned as ``docs/benchmarks.md`` says."""
+    python = environment_for("mlserver")
+    home = folder / "mlserver" / MODEL
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "model-settings.json").write_bytes(msgspec.json.encode(MLSERVER_MODEL))
+    settings = {
+        "host": "127.0.0.1",
+        "debug": False,
+        "gzip_enabled": False,
+        "parallel_workers": 0,
+        "metrics_endpoint": None,
+        "grpc_port": free_port(),
+    }
+    (home / "settings.json").write_bytes(msgspec.json.encode(settings))
+    # The port is known only when it is started; the environment goes before settings.json.
+    command = ["env", "MLSERVER_HTTP_PORT={port}", str(python.parent / "mlserver"), "start", "."]
+    environment = {BUNDLE: bundle, **ONE_THREAD}
+    ready = f"/v2/models/{MODEL}/ready"
+    return Contender("mlserver", command, environment, ready, home, TENSORS)
+
+
+def reference(bundle: str, _: Path) -> Contender:
+    """The reference design, one process a core: more were slower."""
+    python = environment_for("reference")
+    command = [*uvicorn(python, "loadtest.rivals.reference_app:app"), "--workers", "2"]
+    return Contender("reference", command, {BUNDLE: bundle, **ONE_THREAD}, "/docs")
+
+
+RECIPES: Mapping[str, Recipe] = {
+    "limit": limit,
+    "sentinel": apart,
+    "sentinel-together": together,
+    "litserve": litserve,
+    "mlserver": mlserver,
+    "reference": reference,
+}
+"""Those that ``sentinel bench --only serving`` measures, in this order."""
+
+
+def uvicorn(python: Path, factory: str) -> list[str]:
+    """An application's command."""
+    command = [str(python), "-m", "uvicorn", factory, "--factory", "--port", "{port}"]
+    return [*command, "--no-access-log", "--log-level", "warning"]

@@ -25,8 +25,9 @@ import pyarrow as pa
 from loadtest.answer_check import check_near, post
 from loadtest.bench_bundle import Pair, write_pair
 from loadtest.cells import SHAPES, SINGLE_1, SINGLE_64, Row, ServeBench, Shape, cell_of, ratios_of
-from loadtest.contenders import ContenderFailed, Started, running, service
+from loadtest.contenders import service
 from loadtest.payments import CUSTOMERS, PACE, START, batches, frauds, payments
+from loadtest.processes import ContenderFailed, Started, running
 from loadtest.redis_server import CONDITIONS, NO_REDIS, redis_running, redis_version
 from loadtest.templates import (
     Template,

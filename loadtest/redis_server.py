@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from loadtest.contenders import ContenderFailed, end, free_port
+from loadtest.processes import ContenderFailed, end, free_port
 
 START_SECONDS = 20.0
 
