@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from sentinel.console import note, print_json, progress, table
+from sentinel.errors import UsageError
 
 Part = Literal["core", "serving", "profiles"]
 PARTS: tuple[Part, ...] = ("core", "serving", "profiles")
@@ -22,6 +23,8 @@ class Measurement:
 
     content: dict[str, Any]
     tables: Sequence[tuple[str, list[str], list[list[str]]]]
+    plot: bytes | None = None
+    """An SVG."""
 
 
 def bench(
@@ -35,16 +38,30 @@ def bench(
             help="Measure this part alone; the other parts' files stay.", show_default="all"
         ),
     ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Measure the service and the limit alone, briefly, and hold their ratios against "
+            "this earlier result: exit code 1 where one fell below its band.",
+        ),
+    ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object.")
     ] = False,
 ) -> None:
-    """Time the core step by step, the service beside the bare limit, and with profiles beside none.
+    """Time the core step by step, the service beside others, and with profiles beside none.
 
-    Services are measured by wrk, which must be on PATH; Redis is measured where redis-server is.
+    Services are measured by wrk, which must be on PATH. What else is needed is installed below
+    build/, where it can be; Redis is measured where redis-server is.
 
     Example: sentinel bench --out bench
     """
+    if against is not None:
+        if only is not None or out is not None:
+            raise UsageError("--against measures on its own; expected no --only and no --out")
+        _compare(against, json)
+        return
     from loadtest.machine import describe_machine
 
     parts = PARTS if only is None else (only,)
@@ -61,6 +78,28 @@ def bench(
         for each in measured.values():
             for title, columns, rows in each.tables:
                 table(title, rows, columns)
+
+
+def _compare(committed: Path, json: bool) -> None:
+    """:raises Slower: a ratio fell below its band."""
+    from loadtest.quick_bench import (
+        check_bands,
+        committed_ratios,
+        compare,
+        compared_table,
+        measure_quickly,
+    )
+
+    before = committed_ratios(committed)
+    with progress("starting") as step:
+        found = measure_quickly(step)
+    compared = compare(before, found.ratios)
+    if json:
+        print_json({"compared": compared, "rows": found.rows})
+    else:
+        columns, rows = compared_table(compared)
+        table(f"Beside {committed}", rows, columns)
+    check_bands(compared)
 
 
 def whole_result(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -83,14 +122,18 @@ def _measure(part: Part, step: OnStep) -> Measurement:
 
     if part == "serving":
         from loadtest.serve_bench import measure_serving
+        from loadtest.serving_plot import serving_plot
+        from loadtest.serving_report import serving_tables
 
-        found, title = measure_serving(step), "The service beside the limit"
-    else:
-        from loadtest.profile_bench import measure_profile_serving
+        found = measure_serving(step)
+        tables = [(title, *drawn) for title, drawn in serving_tables(found)]
+        return Measurement(msgspec.to_builtins(found), tables, serving_plot(found))
+    from loadtest.profile_bench import measure_profile_serving
 
-        found, title = measure_profile_serving(step), "The service with profiles and without"
-    ratios = ("Beside each other", *ratio_table(found))
-    return Measurement(msgspec.to_builtins(found), [(title, *serve_table(found)), ratios])
+    found = measure_profile_serving(step)
+    title = "The service with profiles and without"
+    tables = [(title, *serve_table(found)), ("Beside each other", *ratio_table(found))]
+    return Measurement(msgspec.to_builtins(found), tables)
 
 
 def _core(step: OnStep) -> Measurement:
@@ -115,6 +158,8 @@ def _write(folder: Path, part: str, head: dict[str, Any], measured: Measurement)
     (folder / f"{part}.json").write_bytes(encoded + b"\n")
     tables = (markdown(columns, rows) for _, columns, rows in measured.tables)
     (folder / f"{part}.md").write_text("\n\n".join(tables) + "\n")
+    if measured.plot is not None:
+        (folder / f"{part}.svg").write_bytes(measured.plot)
     note(f"written: {folder / part}.json, {folder / part}.md")
 
 

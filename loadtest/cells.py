@@ -7,7 +7,11 @@ from typing import TypeVar
 
 import msgspec
 
-from loadtest.contenders import NAMES, NOT_MEASURED
+from loadtest.contenders import NAMES, NOT_MEASURED, RECIPES
+from loadtest.goals import Judgement, Table
+from loadtest.overload import Overload
+from loadtest.replicas import Core, Memory, Restart
+from loadtest.vegeta import OpenLoop
 from loadtest.wrk import Measured
 from sentinel.answers import ARROW, JSON
 
@@ -15,13 +19,10 @@ BATCH_ROWS = 1_000
 
 Value = TypeVar("Value")
 
-MEASURED = ("limit", "sentinel", "sentinel-profiles", "sentinel-profiles-redis")
+MEASURED = (*RECIPES, "sentinel-profiles", "sentinel-profiles-redis")
 """The contenders that some part of ``sentinel bench`` measures."""
 
 NOT_ASKED = "not asked for (--only)"
-
-Table = tuple[list[str], list[list[str]]]
-"""Column names and rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Shape:
 
 SINGLE_1 = Shape("single", "/predict", JSON, 1, 1)
 SINGLE_64 = Shape("single", "/predict", JSON, 1, 64)
+SINGLE_128 = Shape("single", "/predict", JSON, 1, 128)
 JSON_1000 = Shape("json-1000", "/predict/batch", JSON, BATCH_ROWS, 4)
 ARROW_1000 = Shape("arrow-1000", "/predict/batch", ARROW, BATCH_ROWS, 4)
 SHAPES = (SINGLE_1, SINGLE_64, JSON_1000, ARROW_1000)
@@ -57,6 +59,9 @@ class Row(msgspec.Struct, frozen=True):
     p95_ms: float
     p99_ms: float
     errors: int
+    cpu_us: float | None = None
+    """Processor time a request, of the contender and all that it started: less noisy than the
+    rest where others use the machine too. The load generator's is not in it."""
 
 
 class ServeBench(msgspec.Struct, frozen=True):
@@ -73,6 +78,16 @@ class ServeBench(msgspec.Struct, frozen=True):
     goals: dict[str, float] = {}
     notes: dict[str, str] = {}
     degraded: dict[str, int] = {}
+    judged: list[Judgement] = []
+    """Every goal, and whether it is reached."""
+    open_loop: dict[str, OpenLoop] = {}
+    """Each contender at a constant rate of half of what it can."""
+    overload: Overload | None = None
+    memory: list[Memory] = []
+    restart: Restart | None = None
+    cores: list[Core] = []
+    extrapolated_cores_for_10000_per_s: dict[str, float] = {}
+    """No measurement: what the requests a second a core come to if they add up."""
 
 
 def together(parts: Sequence[ServeBench]) -> ServeBench:
@@ -88,6 +103,15 @@ def together(parts: Sequence[ServeBench]) -> ServeBench:
         goals=_joined([part.goals for part in parts]),
         notes=_joined([part.notes for part in parts]),
         degraded=_joined([part.degraded for part in parts]),
+        judged=[each for part in parts for each in part.judged],
+        open_loop=_joined([part.open_loop for part in parts]),
+        overload=next((part.overload for part in parts if part.overload), None),
+        memory=[each for part in parts for each in part.memory],
+        restart=next((part.restart for part in parts if part.restart), None),
+        cores=[each for part in parts for each in part.cores],
+        extrapolated_cores_for_10000_per_s=_joined(
+            [part.extrapolated_cores_for_10000_per_s for part in parts]
+        ),
     )
 
 
@@ -97,7 +121,8 @@ def cell_of(name: str, shape: Shape, measured: Sequence[Measured]) -> Row:
     def middle(of: Callable[[Measured], float], digits: int) -> float:
         return round(statistics.median(map(of, measured)), digits)
 
-    rate = middle(lambda m: 1e6 * m.requests / m.microseconds, 1)
+    rate = middle(lambda m: m.rate, 1)
+    looked = [m for m in measured if m.processor and m.requests]
     return Row(
         contender=name,
         shape=shape.name,
@@ -108,6 +133,9 @@ def cell_of(name: str, shape: Shape, measured: Sequence[Measured]) -> Row:
         p95_ms=middle(lambda m: m.p95 / 1000, 3),
         p99_ms=middle(lambda m: m.p99 / 1000, 3),
         errors=sum(m.errors for m in measured),
+        cpu_us=round(statistics.median(m.processor / m.requests for m in looked), 1)
+        if looked
+        else None,
     )
 
 
@@ -128,7 +156,9 @@ def serve_table(bench: ServeBench) -> Table:
     columns = ["contender", "shape", "connections", "requests/s", "transactions/s"]
     columns += ["p50 ms", "p95 ms", "p99 ms", "errors"]
     single = [row for row in bench.contenders.values() if row is not None]
-    return columns, [
+    cells = sorted([*single, *bench.rows], key=lambda row: (row.shape, row.connections))
+    timed = any(row.cpu_us is not None for row in cells)
+    return [*columns, *(["CPU us a request"] if timed else [])], [
         [
             row.contender,
             row.shape,
@@ -139,8 +169,9 @@ def serve_table(bench: ServeBench) -> Table:
             f"{row.p95_ms:.2f}",
             f"{row.p99_ms:.2f}",
             str(row.errors),
+            *([_microseconds(row.cpu_us)] if timed else []),
         ]
-        for row in sorted([*single, *bench.rows], key=lambda row: (row.shape, row.connections))
+        for row in cells
     ]
 
 
@@ -151,6 +182,10 @@ def ratio_table(bench: ServeBench) -> Table:
         [name, f"{ratio:.2f}", *([_goal(bench.goals.get(name))] if bench.goals else [])]
         for name, ratio in bench.ratios.items()
     ]
+
+
+def _microseconds(spent: float | None) -> str:
+    return "" if spent is None else f"{spent:,.0f}"
 
 
 def _goal(least: float | None) -> str:

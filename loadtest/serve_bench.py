@@ -1,134 +1,212 @@
-"""The service beside the limit, in one run: the same bundle, the same bodies, the same two cores.
+"""The service beside others, in one run: the same bundle, the same transactions, the same cores.
 
-All contenders run at once and are measured in turn, round after round, so that a noisy moment of
-the machine falls on all of them alike; a cell is the median of its rounds. wrk sends as fast as
-answers come (closed loop) and shares the cores. Before anything is timed, each contender's answers
-are held against offline scoring.
+In each round every contender has its turn: it is started, warmed up, measured at each shape, and
+stopped, so that nothing else runs while one is measured; some are busy even when nobody asks them.
+A cell is the median of its rounds, so that a noisy moment of the machine falls on one of several.
+wrk sends as fast as answers come (closed loop) and shares the cores. Before anything is timed, each
+contender's answers are held against offline scoring.
 """
 
+import os
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import numpy as np
-import pyarrow as pa
 
-from loadtest.answer_check import check_near, post
+from loadtest.answer_check import WrongAnswer
 from loadtest.bench_bundle import write_bench_bundle
-from loadtest.cells import SHAPES, SINGLE_64, ServeBench, Shape, cell_of, ratios_of
-from loadtest.contenders import contenders, running
-from loadtest.limit_app import FIELDS
-from loadtest.templates import Template
-from loadtest.wrk import Measured, check_wrk, run_wrk
-from sentinel.answers import ARROW, JSON, answers
-from sentinel.bundle import open_bundle
-from sentinel.parse_json import JsonParser
-from sentinel.scoring import score_offline
+from loadtest.cells import SINGLE_64, ServeBench, Shape
+from loadtest.contenders import RECIPES, Contender, Recipe
+from loadtest.environments import NotMeasurable
+from loadtest.overload import overload
+from loadtest.processes import ContenderFailed, Started, running
+from loadtest.replicas import Core, memory, restart
+from loadtest.serving_bodies import bodies_for, check_answers, path_of, shapes_of
+from loadtest.serving_report import Found, report
+from loadtest.vegeta import attack, vegeta
+from loadtest.wrk import Measured, NoWrk, check_wrk, run_wrk
 
-ROUNDS = 3
-SECONDS = 3
-WARM_UP = 1
-BODIES = 256
+NEEDED = ("limit", "sentinel")
+"""Without these there is nothing to report; each other one may be missing, with the reason."""
+
+OPEN_LOOP_SHARE = 0.5
+"""The constant rate at which latencies are taken, as a share of what the contender can."""
+
+OPEN_LOOP_CONNECTIONS = 256
+
+OnStep = Callable[[str], None]
+Failure = (ContenderFailed, WrongAnswer, NotMeasurable, NoWrk)
 
 
-def measure_serving(on_step: Callable[[str], None] = lambda _: None) -> ServeBench:
-    """Every cell of the table.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long is measured, in seconds each; ``further``: at a constant rate, the overload, memory,
+    a restart, and one core, too."""
+
+    rounds: int = 3
+    seconds: int = 3
+    warm_up: int = 1
+    open_loop: int = 5
+    further: bool = True
+
+
+FULL = Plan()
+
+
+def measure_serving(
+    on_step: OnStep = lambda _: None,
+    plan: Plan = FULL,
+    recipes: Mapping[str, Recipe] = RECIPES,
+) -> ServeBench:
+    """Every cell, and what only the service is asked.
 
     :raises NoWrk: there is no load generator.
-    :raises ContenderFailed: one did not start.
-    :raises WrongAnswer: one is wrong.
+    :raises ContenderFailed: the limit or the service did not start.
+    :raises WrongAnswer: one of them is wrong.
     """
+    return report(measure_turns(on_step, plan, recipes))
+
+
+def measure_turns(on_step: OnStep, plan: Plan, recipes: Mapping[str, Recipe]) -> Found:
+    """What these contenders came to, turn by turn."""
     check_wrk()
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+    with tempfile.TemporaryDirectory() as folder:
         on_step("training the models to serve")
         bundle = str(Path(folder) / "bundle")
         write_bench_bundle(bundle)
-        urls = {}
-        for contender in contenders(bundle):
-            on_step(f"starting {contender.name}")
-            urls[contender.name] = stack.enter_context(running(contender, Path(folder))).url
-        bodies = {shape: _bodies(shape) for shape in SHAPES}
-        for name, url in urls.items():
-            on_step(f"checking the answers of {name}")
-            _check_answers(name, url, bundle)
-        cells = _rounds(urls, bodies, on_step)
-    return _report(list(urls), cells)
+        turns = _Turns(plan, bundle, Path(folder), on_step)
+        for name, recipe in recipes.items():
+            turns.prepare(name, recipe)
+        if plan.further:
+            turns.prepare_vegeta()
+        for number in range(1, plan.rounds + 1):
+            for contender in list(turns.contenders):
+                turns.take(contender, number)
+        if plan.further:
+            turns.one_core()
+    return turns.found
 
 
-def _rounds(
-    urls: dict[str, str], bodies: dict[Shape, list[Template]], on_step: Callable[[str], None]
-) -> dict[tuple[str, Shape], list[Measured]]:
-    cells: dict[tuple[str, Shape], list[Measured]] = {}
-    for number in range(ROUNDS + 1):
-        for shape in SHAPES:
-            for name, url in urls.items():
-                doing = f"round {number} of {ROUNDS}" if number else "warming up"
-                on_step(f"{doing}: {name}, {shape}")
-                measured = run_wrk(
-                    url,
-                    shape.path,
-                    bodies[shape],
-                    shape.kind,
-                    connections=shape.connections,
-                    seconds=SECONDS if number else WARM_UP,
-                )
-                if number:
-                    cells.setdefault((name, shape), []).append(measured)
-    return cells
+@dataclass(slots=True)
+class _Turns:
+    plan: Plan
+    bundle: str
+    folder: Path
+    on_step: OnStep
+    contenders: list[Contender] = field(default_factory=list)
+    found: Found = field(default_factory=Found)
+    _vegeta: Path | None = None
 
+    def prepare(self, name: str, recipe: Recipe) -> None:
+        """Makes its environment."""
+        self.on_step(f"preparing {name}")
+        try:
+            self.contenders.append(recipe(self.bundle, self.folder))
+        except NotMeasurable as error:
+            self.found.reasons[name] = str(error)
 
-def _report(names: Sequence[str], cells: dict[tuple[str, Shape], list[Measured]]) -> ServeBench:
-    rows = {key: cell_of(*key, measured) for key, measured in cells.items()}
-    return ServeBench(
-        contenders={name: rows[name, SINGLE_64] for name in names},
-        reasons={},
-        rows=[row for (_, shape), row in rows.items() if shape is not SINGLE_64],
-        ratios=ratios_of("sentinel", "limit", rows, SHAPES),
-    )
+    def prepare_vegeta(self) -> None:
+        """Builds the load generator of the open loop."""
+        self.on_step("building vegeta")
+        try:
+            self._vegeta = vegeta()
+        except NotMeasurable as error:
+            self.found.notes["open loop"] = str(error)
 
+    def take(self, contender: Contender, number: int) -> None:
+        """One contender's turn in a round; one that fails has no more.
 
-def _transactions(count: int, seed: int) -> list[dict[str, Any]]:
-    rng = np.random.default_rng(seed)
-    values = np.round(rng.normal(size=(count, len(FIELDS))), 6)
-    values[:, -1] = np.round(np.abs(values[:, -1]) * 100, 2)
-    return [
-        {"transaction_id": f"b{seed}-{at}", **dict(zip(FIELDS, row, strict=True))}
-        for at, row in enumerate(values.tolist())
-    ]
+        :raises SentinelError: it is one without which there is nothing to report.
+        """
+        name = contender.name
+        try:
+            self.on_step(f"round {number} of {self.plan.rounds}: starting {name}")
+            with running(contender, self.folder) as started:
+                if number == 1:
+                    check_answers(contender, started.url, self.bundle)
+                self._measure(contender, started, f"round {number} of {self.plan.rounds}")
+                if number == self.plan.rounds and self.plan.further:
+                    self._further(contender, started)
+        except Failure as error:
+            if name in NEEDED:
+                raise
+            self.contenders.remove(contender)
+            self.found.drop(name, str(error).replace(f"{self.folder}/", ""))
 
+    def one_core(self) -> None:
+        """The service on one core, and the load generator on another."""
+        cores = sorted(os.sched_getaffinity(0))
+        if len(cores) == 1:
+            return
+        own, other = str(cores[0]), str(cores[1])
+        (service,) = (each for each in self.contenders if each.name == "sentinel")
+        self.on_step("starting sentinel on one core")
+        with running(service.on_cores(own), self.folder) as started:
+            rates = [
+                self._run(service, started, SINGLE_64, seconds, cores=other).rate
+                for seconds in (self.plan.warm_up, *[self.plan.seconds] * self.plan.rounds)
+            ]
+        rate = round(sorted(rates[1:])[len(rates[1:]) // 2], 1)
+        self.found.cores.append(Core(1, "on a core of its own", rate, rate))
 
-def _bodies(shape: Shape) -> list[Template]:
-    """Repeated as they are: this bundle has no profiles, and so no identity."""
-    if shape.rows == 1:
-        return [Template.fixed(_json(row)) for row in _transactions(BODIES, 0)]
-    batches = [_transactions(shape.rows, 1 + at) for at in range(8)]
-    encode = _arrow if shape.kind == ARROW else _json
-    return [Template.fixed(encode(batch)) for batch in batches]
+    def _measure(self, contender: Contender, started: Started, when: str) -> None:
+        for shape in shapes_of(contender):
+            self.on_step(f"{when}: {contender.name}, {shape}")
+            self._run(contender, started, shape, self.plan.warm_up)
+            measured = self._run(contender, started, shape, self.plan.seconds)
+            self.found.cells.setdefault((contender.name, shape), []).append(measured)
 
+    def _run(
+        self,
+        contender: Contender,
+        started: Started,
+        shape: Shape,
+        seconds: int,
+        cores: str | None = None,
+    ) -> Measured:
+        before = started.processor_seconds()
+        measured = run_wrk(
+            started.url,
+            path_of(contender, shape),
+            bodies_for(contender, shape),
+            shape.kind,
+            connections=shape.connections,
+            seconds=seconds,
+            cores=cores,
+        )
+        used = started.processor_seconds() - before
+        return msgspec.structs.replace(measured, processor=round(1e6 * used))
 
-def _arrow(rows: list[dict[str, Any]]) -> bytes:
-    table = pa.Table.from_pylist(rows)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
+    def _further(self, contender: Contender, started: Started) -> None:
+        """What is measured once: it may leave a service that needs a while to recover."""
+        name = contender.name
+        if name == "sentinel":
+            self.found.memory = memory(started)
+        if self._vegeta is not None:
+            try:
+                self._open_loop(self._vegeta, contender, started)
+            except NotMeasurable as error:
+                self.found.notes[f"open loop, {name}"] = str(error)
+        if name == "sentinel":
+            self.on_step("killing a lane's replica")
+            self.found.restart = restart(started)
 
-
-def _check_answers(name: str, url: str, bundle: str) -> None:
-    rows = _transactions(50, 99)
-    opened = open_bundle(bundle)
-    judge = opened.judge()
-    transactions = JsonParser(judge.description).many(_json(rows)).all_or_raise()
-    expected = answers(score_offline(judge, opened.lanes(), transactions))
-    single = [msgspec.json.decode(post(url, "/predict", JSON, _json(row))) for row in rows]
-    batch = msgspec.json.decode(post(url, "/predict/batch", JSON, _json(rows)))["results"]
-    stream = pa.ipc.open_stream(post(url, "/predict/batch", ARROW, _arrow(rows)))
-    for got in (single, batch, stream.read_all().to_pylist()):
-        check_near(name, got, expected)
-
-
-def _json(content: Any) -> bytes:
-    return msgspec.json.encode(content)
+    def _open_loop(self, tool: Path, contender: Contender, started: Started) -> None:
+        name, path = contender.name, contender.dialect.path
+        bodies = [template.filled(0, 0) for template in bodies_for(contender, SINGLE_64)]
+        peak = self.found.peak(name)
+        self.on_step(f"{name} at a constant rate")
+        self.found.open_loop[name] = attack(
+            tool,
+            started.url + path,
+            bodies,
+            SINGLE_64.kind,
+            rate=OPEN_LOOP_SHARE * peak,
+            seconds=self.plan.open_loop,
+            connections=OPEN_LOOP_CONNECTIONS,
+        )
+        if name == "sentinel":
+            self.on_step(f"overloading {name}")
+            self.found.overload = overload(tool, name, started, path, bodies, peak)

@@ -80,7 +80,8 @@ def test_the_whole_result_names_every_contender_once() -> None:
     found = together([limit, profiles])
     assert tuple(found.contenders) == NAMES
     assert set(found.reasons) == {name for name, row in found.contenders.items() if row is None}
-    assert found.reasons["mlserver"] == NOT_MEASURED
+    assert found.reasons["kafka"] == NOT_MEASURED
+    assert found.reasons["mlserver"] == NOT_ASKED
     assert found.reasons["sentinel-profiles-redis"] == NO_REDIS
     assert together([profiles]).reasons["limit"] == NOT_ASKED
     content = whole_result([{"core": [], "profiles": []}, msgspec.to_builtins(profiles)])
