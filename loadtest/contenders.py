@@ -3,11 +3,9 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 
 import msgspec
-import yaml
 
 from loadtest.bare_judge import BUNDLE
 from loadtest.dialects import FIELDS_BY_NAME, MODEL, TENSORS, Dialect
@@ -78,20 +76,9 @@ def apart(bundle: str, _: Path) -> Contender:
     return service("sentinel", bundle)
 
 
-def together(bundle: str, folder: Path) -> Contender:
+def together(bundle: str, _: Path) -> Contender:
     """The service with both models in the router's own replica."""
-    config = folder / "together.yaml"
-    config.write_text(placed_together())
-    return service("sentinel-together", bundle, str(config))
-
-
-def placed_together() -> str:
-    """The packaged Serve config with both models in the router's replica: the one place here that
-    knows how the config says so."""
-    config = yaml.safe_load((resources.files("serve_app") / "config.yaml").read_text())
-    (application,) = config["applications"]
-    application["args"] = {**application["args"], "placement": "together"}
-    return yaml.safe_dump(config, sort_keys=False)
+    return service("sentinel-together", bundle, "--placement", "together")
 
 
 def litserve(bundle: str, _: Path) -> Contender:

@@ -7,9 +7,8 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-import yaml
 
-from loadtest.contenders import MLSERVER_MODEL, RECIPES, placed_together
+from loadtest.contenders import MLSERVER_MODEL, RECIPES
 from loadtest.environments import (
     NotMeasurable,
     environment_for,
@@ -95,14 +94,6 @@ def test_every_contender_runs_the_models_on_the_same_releases(name: str) -> None
         own = {match[0].strip() for match in re.finditer(pinned, lock_of(name).decode(), re.M)}
         assert own
         assert own == {match[0].strip() for match in re.finditer(pinned, project, re.M)}
-
-
-def test_both_models_are_placed_together_by_one_argument_of_the_packaged_config() -> None:
-    packaged = yaml.safe_load((resources.files("serve_app") / "config.yaml").read_text())
-    config = yaml.safe_load(placed_together())
-    (application,) = config["applications"]
-    assert application["args"].pop("placement") == "together"
-    assert config == packaged
 
 
 def test_contenders_that_need_no_environment_are_ready_at_once(tmp_path: Path) -> None:
