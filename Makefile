@@ -7,7 +7,7 @@ BUNDLE ?= bundles/transactions
 DATA ?= ../shared/data
 PORT ?= 8000
 
-.PHONY: setup run test test-serve test-score test-skew test-redis test-data bench bench-quick bench-quality bench-faults lint format lock clean
+.PHONY: setup run test test-serve test-score test-skew test-redis test-data bench bench-quick bench-quality bench-router bench-faults lint format lock clean
 
 setup: $(STAMP)
 
@@ -72,6 +72,12 @@ bench: setup
 bench-quick: setup
 	command -v wrk || { apt-get update -q && apt-get install -y -q wrk; }
 	$(BIN)/sentinel bench --against bench/serving.json
+
+# Where a request's time goes in the router: a table and a flame graph, by py-spy.
+bench-router: setup
+	command -v wrk || { apt-get update -q && apt-get install -y -q wrk; }
+	$(BIN)/python -m loadtest.router_profile bench
+	$(BIN)/python -m loadtest.figures
 
 # The quality table of the README: trained on the first 80% of creditcard.parquet, judged on the
 # last 20%.

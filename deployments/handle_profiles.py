@@ -19,8 +19,8 @@ logger = logging.getLogger("ray.serve")  # the one Serve writes to each replica'
 MOST_MISSED = 20_000
 """Most transactions kept for profiles that cannot be reached: half a minute at 600 a second."""
 
-NOTED_AT_ONCE = 64
-"""Most batches of those that one call brings back to them: some 20 ms."""
+NOTED_AT_ONCE = 1_000
+"""Transactions of those after which a call that brings them back holds enough: some 20 ms."""
 
 MOST_SETTLED = 256
 """Most batches whose answers are kept for them."""
@@ -47,7 +47,7 @@ class HandleProfiles:
     ) -> None:
         """``deadline``: seconds a batch waits; ``on_time`` is told how long it did."""
         self._handle = handle
-        self._receive, self._settle_by = handle.receive, handle.settle
+        self._ask, self._tell = handle.receive, handle.settle
         self._guard = Guarded("profiles", deadline, on_time)
         self._settled: list[Settled] = []
         self._missed: deque[Missed] = deque()
@@ -67,7 +67,7 @@ class HandleProfiles:
         async def receive() -> Reception:
             if self._missed:
                 await self._catch_up()
-            found: Reception = await self._receive.remote(judge.digest, arrivals, holder, settled)
+            found: Reception = await self._ask.remote(judge.digest, arrivals, holder, settled)
             return found
 
         reception = await self._guard.ask(receive, self._catch_up)
@@ -90,8 +90,10 @@ class HandleProfiles:
         """Brings them what they missed, or just asks whether they are there. Ended half way, it
         goes on where it was."""
         while self._missed:
-            some = [self._missed.popleft() for _ in range(min(NOTED_AT_ONCE, len(self._missed)))]
-            rows = sum(len(each.arrivals) for each in some)
+            some, rows = [], 0
+            while self._missed and rows < NOTED_AT_ONCE:
+                some.append(self._missed.popleft())
+                rows += len(some[-1].arrivals)
             self._missed_rows -= rows
             try:
                 await self._handle.note.remote(some)
@@ -129,7 +131,7 @@ class HandleProfiles:
 
     async def _settle(self, settled: list[Settled]) -> None:
         try:
-            await self._settle_by.remote(settled)
+            await self._tell.remote(settled)
         except DOWN as error:
             logger.warning("answers are not kept for who asks again: %s", error)
 

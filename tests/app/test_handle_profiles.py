@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ray.exceptions import ActorUnavailableError
 
-from deployments import guarded
+from deployments import guarded, handle_profiles
 from deployments.handle_profiles import NOTED_AT_ONCE, HandleProfiles
 from deployments.profile_server import Missed
 from sentinel.bundle import open_bundle
@@ -65,10 +65,11 @@ def test_however_much_they_missed_they_are_brought_all_of_it_in_order_and_are_ba
     monkeypatch.setattr(guarded, "PROBE_PAUSE", 0.001)
     judge = open_bundle(transactions_bundle).judge()
     came = _one_arrival(judge, row)
-    missed = 5 * NOTED_AT_ONCE
+    missed = NOTED_AT_ONCE // 2
 
     async def scene() -> None:
-        keeper = Keeper(seconds_a_batch=DEADLINE / NOTED_AT_ONCE / 3)
+        monkeypatch.setattr(handle_profiles, "NOTED_AT_ONCE", missed // 10)
+        keeper = Keeper(seconds_a_batch=5 * DEADLINE / missed)
         profiles = HandleProfiles(keeper, DEADLINE)  # type: ignore[arg-type]
         assert not (await profiles.receive(judge, came, 0)).missing
         keeper.up = False

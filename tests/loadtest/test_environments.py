@@ -1,14 +1,13 @@
 """A contender's environment is made once for its lock and its Python, and anew for another."""
 
 import re
-import shutil
 import sys
 from importlib import resources
 from pathlib import Path
 
 import pytest
 
-from loadtest.contenders import MLSERVER_MODEL, RECIPES
+from loadtest.contenders import RECIPES
 from loadtest.environments import (
     NotMeasurable,
     environment_for,
@@ -103,8 +102,3 @@ def test_contenders_that_need_no_environment_are_ready_at_once(tmp_path: Path) -
     kept = made["sentinel"].on_cores("0")
     assert kept.command[:3] == ["taskset", "--cpu-list", "0"]
     assert kept.command[3:] == made["sentinel"].command
-
-
-def test_mlserver_batches_what_meets() -> None:
-    assert MLSERVER_MODEL["max_batch_size"] == 64
-    assert shutil.which("env") is not None  # its command sets the port by it

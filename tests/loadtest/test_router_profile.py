@@ -1,6 +1,6 @@
 """Looks at the router's stack, shared out to the pieces of software in it."""
 
-from loadtest.router_profile import PIECES, REST, shares
+from loadtest.router_profile import PIECES, REST, shares, titled
 
 HTTP, INGRESS = "HTTP (uvicorn)", "Serve's ingress"
 CALLS = "the calls to the models (Serve's handles, gRPC)"
@@ -27,3 +27,11 @@ def test_a_look_counts_for_the_innermost_piece_with_a_name() -> None:
 
 def test_nothing_seen_is_no_share_at_all() -> None:
     assert set(shares([]).values()) == {0.0}
+
+
+def test_the_flame_graph_says_what_it_shows_and_not_how_it_was_made() -> None:
+    drawn = '<svg><text id="title" x="5">/a/b/py-spy record --pid 1</text><text>kept</text></svg>'
+    assert titled(drawn) == (
+        '<svg><text id="title" x="5">The router\'s Python stacks at 64 connections</text>'
+        "<text>kept</text></svg>"
+    )

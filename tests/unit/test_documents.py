@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from loadtest.bench_command import PARTS, markdown
 from loadtest.cells import ServeBench, ratio_table, serve_table, together
 from loadtest.contenders import NAMES
 from loadtest.core_bench import Cell, core_table
+from loadtest.figures import SHOWN, write_figures
 from loadtest.profile_core import ProfileCell, profile_table
+from loadtest.serving_plot import serving_plot
+from loadtest.serving_report import serving_tables
 from sentinel.dataset import DatasetDescription, FieldSpec, Policy, parse_description
 
 ROOT = Path(__file__).parents[2]
@@ -60,16 +64,28 @@ def speed_tables(part: str) -> list[str]:
         profiles = profile_table([ProfileCell(**cell) for cell in content["profiles"]])
         return [markdown(*cells), markdown(*profiles)]
     bench = msgspec.convert(content, ServeBench)
+    if part == "serving":
+        return [markdown(*drawn) for _, drawn in serving_tables(bench)]
     return [markdown(*serve_table(bench)), markdown(*ratio_table(bench))]
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_the_readmes_speed_tables_are_the_committed_measurements(part: str) -> None:
+def test_the_tables_beside_a_measurement_are_made_from_it(part: str) -> None:
     tables = speed_tables(part)
     assert (ROOT / "bench" / f"{part}.md").read_text() == "\n\n".join(tables) + "\n"
-    readme = (ROOT / "README.md").read_text()
-    for table in tables:
-        assert table in readme
+
+
+def test_the_pages_show_the_committed_measurements(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "bench", tmp_path / "bench")
+    for page in {shown.page for shown in SHOWN}:
+        (tmp_path / page).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / page, tmp_path / page)
+    assert write_figures(tmp_path) == []
+
+
+def test_the_plot_is_drawn_from_the_committed_measurement() -> None:
+    bench = msgspec.convert(measurement("serving"), ServeBench)
+    assert (ROOT / "bench" / "serving.svg").read_bytes() == serving_plot(bench)
 
 
 def test_the_counts_of_the_kill_tests_are_the_committed_ones() -> None:
