@@ -20,7 +20,8 @@ MOST_MISSED = 20_000
 """Most transactions kept for profiles that cannot be reached: half a minute at 600 a second."""
 
 NOTED_AT_ONCE = 1_000
-"""Transactions of those after which a call that brings them back holds enough: some 20 ms."""
+"""Most transactions of those in one call that brings them back, if no batch alone has more: some
+20 ms."""
 
 MOST_SETTLED = 256
 """Most batches whose answers are kept for them."""
@@ -90,8 +91,11 @@ class HandleProfiles:
         """Brings them what they missed, or just asks whether they are there. Ended half way, it
         goes on where it was."""
         while self._missed:
-            some, rows = [], 0
-            while self._missed and rows < NOTED_AT_ONCE:
+            some: list[Missed] = []
+            rows = 0
+            while self._missed and (
+                not some or rows + len(self._missed[0].arrivals) <= NOTED_AT_ONCE
+            ):
                 some.append(self._missed.popleft())
                 rows += len(some[-1].arrivals)
             self._missed_rows -= rows

@@ -111,12 +111,27 @@ class ProfileServer:
         return self._store.receive(plan, arrivals, holder)
 
     async def note(self, missed: Sequence[Missed]) -> None:
-        """Notes transactions that were judged without profiles. Those noted already count once."""
+        """Notes transactions that were judged without profiles. Those noted already count once.
+
+        What counts is what happened, so those of a bundle that is not held any more are noted by
+        the current one's plan, if they have all that it needs.
+        """
         for each in missed:
-            if each.bundle in self._bundles.digests:
-                self._store.receive(self._plan(each.bundle), each.arrivals, each.holder)
-                nothing = [None] * len(each.arrivals)
-                self._store.settle(each.arrivals.identities, nothing, each.holder)
+            plan = self._plan_for(each)
+            if plan is None:
+                lost = f"{len(each.arrivals)} transactions judged by bundle {each.bundle}"
+                logger.warning("profiles: %s are not noted: it is not held", lost)
+                continue
+            self._store.receive(plan, each.arrivals, each.holder)
+            nothing = [None] * len(each.arrivals)
+            self._store.settle(each.arrivals.identities, nothing, each.holder)
+
+    def _plan_for(self, missed: Missed) -> ProfilePlan | None:
+        if missed.bundle in self._bundles.digests:
+            return self._plan(missed.bundle)
+        current = self._bundles.current
+        plan = None if current is None else current.content.plan
+        return plan if plan is not None and set(plan.keys) <= set(missed.arrivals.keys) else None
 
     def _plan(self, bundle: str) -> ProfilePlan:
         plan = self._bundles.get(bundle, PROFILES).plan

@@ -196,6 +196,8 @@ class Coalescer(Generic[Item, Result]):
         self._flights.discard(flight)
         if self._queue:
             self._start_soon()
+        elif not self._flights:
+            self.lag = self._last_turns = 0.0  # of a load that is over
 
 
 def _settle(future: "asyncio.Future[Result]", result: Result | BaseException) -> None:

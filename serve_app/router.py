@@ -101,7 +101,7 @@ class FraudRouter:
         profiles = _quick(profiles)
         self._keys = None if args.api_keys is None else ApiKeys(args.api_keys)
         self._metrics = RouterMetrics()
-        self._lanes: HandleLanes | LanesHere = LanesHere(self._models)
+        self._lanes: HandleLanes | LanesHere = LanesHere(self._models, self._metrics.stage)
         if xgboost is not None and isolation_forest is not None:
             self._lanes = HandleLanes(
                 {FRAUD_LANE: _quick(xgboost), NOVELTY_LANE: _quick(isolation_forest)},
@@ -171,7 +171,10 @@ class FraudRouter:
             await asyncio.sleep(MOVE_PAUSE)
 
     def _models(self, digest: str) -> LocalLanes:
-        models = self._bundles.get(digest, ROUTER).models
+        served = self._served
+        if served is None or served.digest != digest:  # a flight of the bundle before
+            served = self._bundles.get(digest, ROUTER)
+        models = served.models
         assert models is not None, "loaded with each bundle where there are no handles"
         return models
 

@@ -6,8 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from deployments.lane_server import INLINE_ROWS
-from deployments.lanes_here import LanesHere
+from deployments.lanes_here import INLINE_ROWS, MODELS, LanesHere
 from sentinel.bundle import Bundle, open_bundle
 from sentinel.errors import UnknownBundle
 from sentinel.scoring import LocalLanes
@@ -33,7 +32,10 @@ def test_they_score_as_the_lanes_do_and_many_rows_in_a_thread(bundle: Bundle, ro
 
     width = len(bundle.manifest.features)
     features = np.random.default_rng(0).random((rows, width)).astype(np.float32)
-    found = asyncio.run(LanesHere(lambda _: Watched())(features, bundle.digest))
+    timed: list[str] = []
+    here = LanesHere(lambda _: Watched(), lambda stage, _: timed.append(stage))
+    found = asyncio.run(here(features, bundle.digest))
+    assert timed == [MODELS]
     expected = models.score(features)
     assert found.fraud is not None
     assert found.anomaly is not None

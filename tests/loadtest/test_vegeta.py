@@ -28,8 +28,14 @@ def test_rates_are_those_of_the_time_in_which_requests_were_sent() -> None:
     found = read([line(at / 50, 200, 4) for at in range(101)])
     assert found.asked_per_s == 100
     assert found.offered_per_s == pytest.approx(50, rel=0.02)
-    assert found.accepted_per_s == found.offered_per_s
+    assert found.accepted_per_s == pytest.approx(50, rel=0.02)
     assert (found.refused, found.errors, found.connections) == (0, 0, 32)
+
+
+def test_answers_that_come_after_the_sending_has_ended_are_not_of_its_rate() -> None:
+    found = read([line(at / 50, 200, 1_000) for at in range(101)])
+    assert found.offered_per_s == pytest.approx(50, rel=0.02)
+    assert found.accepted_per_s == pytest.approx(25, rel=0.05)
 
 
 def test_percentiles_of_accepted_answers_leave_refusals_and_errors_out() -> None:

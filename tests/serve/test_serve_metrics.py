@@ -104,6 +104,7 @@ def scraped(port: int) -> str:
 def test_serves_own_metrics_of_the_application_are_on_the_page(served: Served) -> None:
     served.predict(row_of(1))
     page = served.client.get("/metrics").text
-    assert "ray_serve_num_http_requests" in page or "ray_serve_deployment_request_counter" in page
+    assert "ray_serve_num_http_requests" in page
+    assert "ray_serve_deployment_request_counter" in page
     assert 'application="sentinel"' in page
     assert "ray_node_cpu" not in page

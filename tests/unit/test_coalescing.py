@@ -230,13 +230,15 @@ def test_a_loop_that_takes_long_to_bring_requests_counts_as_waiting_and_one_paus
 ) -> None:
     async def scene() -> None:
         airport = Airport()
-        for left in reversed(range(slow_flights)):
-            if not left:
-                airport.gate.clear()
-            flying = airport.submit(left)
-            await turns(2)
+        flying = []
+        for number in range(slow_flights):
+            flying.append(airport.submit(number))
+            airport.gate.set()  # the one before lands, and this one may set off
+            await turns(3)
+            airport.gate.clear()
             airport.now += 0.4  # the loop was busy with others, turn for turn
             await turns()
+        assert airport.flights == [[number] for number in range(slow_flights)]
         waiting = airport.submit(9)
         airport.now += 0.11  # in the queue
         if refused:
@@ -245,8 +247,25 @@ def test_a_loop_that_takes_long_to_bring_requests_counts_as_waiting_and_one_paus
         else:
             airport.queue.check()
         airport.gate.set()
-        await asyncio.gather(flying, waiting)
+        await asyncio.gather(*flying, waiting)
         airport.queue.check()  # nothing waits
+
+    asyncio.run(scene())
+
+
+def test_a_load_that_is_over_makes_no_later_request_late() -> None:
+    async def scene() -> None:
+        airport = Airport()
+        for number in range(3):
+            flying = airport.submit(number)
+            await turns(2)
+            airport.now += 0.6
+            await flying
+            await turns()
+            assert airport.queue.idle
+        futures = [airport.submit(item) for item in (7, 8)]
+        airport.queue.check()
+        await asyncio.gather(*futures)
 
     asyncio.run(scene())
 
