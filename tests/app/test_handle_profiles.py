@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from ray.exceptions import ActorUnavailableError
 
-from deployments import guarded, handle_profiles
-from deployments.handle_profiles import NOTED_AT_ONCE, HandleProfiles
+from deployments import guarded
+from deployments.handle_profiles import NOTED_BATCHES, HandleProfiles
 from deployments.profile_server import Missed
 from sentinel.bundle import open_bundle
 from sentinel.parse_json import JsonParser
@@ -58,25 +58,28 @@ def _one_arrival(judge: Judge, row: dict[str, Any]) -> Arrivals:
     return arrivals(judge, transactions, ["http:"])
 
 
+@pytest.mark.parametrize("calls_a_deadline", [3, 0.3], ids=["as fast as ever", "slow"])
 def test_however_much_they_missed_they_are_brought_all_of_it_in_order_and_are_back(
-    transactions_bundle: str, row: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    transactions_bundle: str,
+    row: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    calls_a_deadline: float,
 ) -> None:
-    """More than one call could bring within the deadline of a batch."""
+    """More than they can take within the deadline of a batch, even if a call alone is too much."""
     monkeypatch.setattr(guarded, "PROBE_PAUSE", 0.001)
     judge = open_bundle(transactions_bundle).judge()
     came = _one_arrival(judge, row)
-    missed = NOTED_AT_ONCE // 2
+    missed = 5 * NOTED_BATCHES
 
     async def scene() -> None:
-        monkeypatch.setattr(handle_profiles, "NOTED_AT_ONCE", missed // 10)
-        keeper = Keeper(seconds_a_batch=5 * DEADLINE / missed)
+        keeper = Keeper(seconds_a_batch=DEADLINE / NOTED_BATCHES / calls_a_deadline)
         profiles = HandleProfiles(keeper, DEADLINE)  # type: ignore[arg-type]
         assert not (await profiles.receive(judge, came, 0)).missing
         keeper.up = False
         for holder in range(1, missed + 1):
             assert (await profiles.receive(judge, came, holder)).missing
         keeper.up = True
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while profiles.out:
                 await asyncio.sleep(0.001)
         assert not (await profiles.receive(judge, came, missed + 1)).missing
