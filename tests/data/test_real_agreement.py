@@ -124,7 +124,7 @@ def test_every_row_of_a_real_table_is_read(file_of: Callable[[str], Path], datas
         expected = raw.column(name).cast(pa.float64()).to_numpy()
         np.testing.assert_array_equal(table.transactions.numbers[:, at], expected)
     features, _ = table_features(table)
-    assert features.shape == (len(table), len(description.features))
+    assert features.shape == (len(table), len(feature_set(description).names))
     assert not np.isinf(features).any(), "where a feature has no value it is NaN"
 
 
