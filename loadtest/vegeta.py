@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -55,6 +56,8 @@ class OpenLoop(msgspec.Struct, frozen=True):
     refused_p95_ms: float | None
     connections: int
     """Most that it had open at once."""
+    error_kinds: dict[str, int] = {}
+    """The errors by status, or by the end of what vegeta said of them."""
 
 
 def vegeta() -> Path:
@@ -133,6 +136,7 @@ def summary(hits: Iterable[Hit], asked: float, connections: int) -> OpenLoop:
     accepted = sorted(hit.latency for hit in found if 200 <= hit.code < 300)
     shed = [hit for hit in found if hit.code == SHED]
     refused = sorted(hit.latency for hit in shed)
+    others = [hit for hit in found if not 200 <= hit.code < 300 and hit.code != SHED]
     span = _seconds(found)
     return OpenLoop(
         asked_per_s=round(asked, 1),
@@ -140,12 +144,13 @@ def summary(hits: Iterable[Hit], asked: float, connections: int) -> OpenLoop:
         accepted_per_s=round(_answered_in_time(found) / span, 1),
         refused=len(refused),
         refused_with_retry_after=sum("Retry-After" in (hit.headers or ()) for hit in shed),
-        errors=len(found) - len(accepted) - len(refused),
+        errors=len(others),
         p50_ms=quantile(accepted, 0.50),
         p95_ms=quantile(accepted, 0.95),
         p99_ms=quantile(accepted, 0.99),
         refused_p95_ms=quantile(refused, 0.95),
         connections=connections,
+        error_kinds=dict(Counter(map(_kind, others))),
     )
 
 
@@ -169,6 +174,11 @@ def _answered_in_time(hits: Sequence[Hit]) -> int:
         )
         for hit in hits
     )
+
+
+def _kind(hit: Hit) -> str:
+    # Without the addresses that stand in between, which would make each its own.
+    return str(hit.code) if hit.code else hit.error.rpartition(": ")[2]
 
 
 def _seconds(hits: Sequence[Hit]) -> float:

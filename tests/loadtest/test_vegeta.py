@@ -17,7 +17,8 @@ def line(at: float, code: int, milliseconds: float, headers: Any = None) -> byte
     stamp = f"2026-11-24T13:51:{at:012.9f}Z"
     latency = round(1e6 * milliseconds)
     hit = {"attack": "", "seq": 0, "code": code, "timestamp": stamp, "latency": latency}
-    return json.dumps(hit | {"error": "", "body": None, "headers": headers}).encode()
+    error = "" if code else 'Post "http://127.0.0.1:9/x": dial tcp: connect: connection refused'
+    return json.dumps(hit | {"error": error, "body": None, "headers": headers}).encode()
 
 
 def read(lines: list[bytes], asked: float = 100) -> OpenLoop:
@@ -46,6 +47,7 @@ def test_percentiles_of_accepted_answers_leave_refusals_and_errors_out() -> None
     assert (found.p50_ms, found.p95_ms, found.p99_ms) == (51, 96, 100)
     assert found.refused_p95_ms == 0.5
     assert (found.refused, found.refused_with_retry_after, found.errors) == (300, 300, 2)
+    assert found.error_kinds == {"connection refused": 1, "500": 1}
 
 
 def test_a_refusal_without_retry_after_is_counted_apart() -> None:
