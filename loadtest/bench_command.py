@@ -84,16 +84,16 @@ def _compare(committed: Path, json: bool) -> None:
     """:raises Slower: a ratio fell below its band."""
     from loadtest.quick_bench import (
         check_bands,
-        committed_ratios,
         compare,
         compared_table,
         measure_quickly,
+        read_result,
     )
 
-    before = committed_ratios(committed)
+    before = read_result(committed)
     with progress("starting") as step:
         found = measure_quickly(step)
-    compared = compare(before, found.ratios)
+    compared = compare(before, found)
     if json:
         print_json({"compared": compared, "rows": found.rows})
     else:

@@ -9,7 +9,8 @@ contender's answers are held against offline scoring.
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,6 +93,33 @@ def measure_turns(on_step: OnStep, plan: Plan, recipes: Mapping[str, Recipe]) ->
     return turns.found
 
 
+def measure_side_by_side(
+    on_step: OnStep, plan: Plan, recipes: Mapping[str, Recipe], shapes: Sequence[Shape]
+) -> Found:
+    """What these came to while all of them run: quicker, and closer in time to each other, but one
+    that is busy when nobody asks it slows the others down."""
+    check_wrk()
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        on_step("training the models to serve")
+        bundle = str(Path(folder) / "bundle")
+        write_bench_bundle(bundle)
+        turns = _Turns(plan, bundle, Path(folder), on_step)
+        up: list[tuple[Contender, Started]] = []
+        for name, recipe in recipes.items():
+            on_step(f"starting {name}")
+            contender = recipe(bundle, Path(folder))
+            started = stack.enter_context(running(contender, Path(folder)))
+            check_answers(contender, started.url, bundle)
+            up.append((contender, started))
+        for number in range(plan.rounds + 1):
+            when = f"round {number} of {plan.rounds}" if number else "warming up"
+            for shape in shapes:
+                for contender, started in up:
+                    on_step(f"{when}: {contender.name}, {shape}")
+                    turns.measure(contender, started, shape, counted=bool(number))
+    return turns.found
+
+
 @dataclass(slots=True)
 class _Turns:
     plan: Plan
@@ -157,8 +185,14 @@ class _Turns:
     def _measure(self, contender: Contender, started: Started, when: str) -> None:
         for shape in shapes_of(contender):
             self.on_step(f"{when}: {contender.name}, {shape}")
-            self._run(contender, started, shape, self.plan.warm_up)
-            measured = self._run(contender, started, shape, self.plan.seconds)
+            self.measure(contender, started, shape, counted=False)
+            self.measure(contender, started, shape, counted=True)
+
+    def measure(self, contender: Contender, started: Started, shape: Shape, counted: bool) -> None:
+        """One cell's share of a round, or what goes before it to warm up and is not counted."""
+        seconds = self.plan.seconds if counted else self.plan.warm_up
+        measured = self._run(contender, started, shape, seconds)
+        if counted:
             self.found.cells.setdefault((contender.name, shape), []).append(measured)
 
     def _run(
@@ -180,7 +214,7 @@ class _Turns:
             cores=cores,
         )
         used = started.processor_seconds() - before
-        return msgspec.structs.replace(measured, processor=round(1e6 * used))
+        return msgspec.structs.replace(measured, processor=max(0, round(1e6 * used)))
 
     def _further(self, contender: Contender, started: Started) -> None:
         """What is measured once: it may leave a service that needs a while to recover."""
