@@ -1,5 +1,7 @@
 """``sentinel bench``: what the product costs, side by side in one run."""
 
+import signal
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +59,8 @@ def bench(
 
     Example: sentinel bench --out bench
     """
+    # As an interrupt does: what was started has a session of its own, and would go on.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if against is not None:
         if only is not None or out is not None:
             raise UsageError("--against measures on its own; expected no --only and no --out")
