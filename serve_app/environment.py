@@ -7,9 +7,11 @@ the user has not; ``sentinel serve --print-env`` shows them, for ``serve run``.
 import os
 import shlex
 import socket
+import sysconfig
 from collections.abc import Mapping, MutableMapping
 
 from deployments.ray_environment import PRIVATE
+from serve_app.haproxy import BINARY
 from serve_app.serve_config import CannotServe
 
 HAPROXY_FOLDER = f"/tmp/haproxy-serve-{os.getuid()}"
@@ -21,6 +23,8 @@ RECOMMENDED: Mapping[str, str] = {
     # HAProxy in front, straight to the routers: Serve's own proxy is several times slower.
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # HAProxy refuses what the routers have no room for.
+    BINARY: os.path.join(sysconfig.get_path("scripts"), "sentinel-haproxy"),
     # The default, 4, makes HAProxy's threads and the models take turns on a small machine.
     "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(4, (os.cpu_count() or 1) // 2))),
     # Serve's counts of HTTP requests come from the routers then, a hundred at a time. Otherwise
