@@ -13,9 +13,9 @@ from typing import Any
 
 import psutil
 import ray
-from ray._private.services import find_gcs_addresses
 
 from deployments.own_processes import end_marked, mark_descendants, marked
+from deployments.rays_here import rays_here
 from sentinel.console import note
 from sentinel.errors import SentinelError
 
@@ -117,7 +117,7 @@ class LocalRay:
 
 def _check_that_none_runs() -> None:
     deadline = time.monotonic() + LEAVE_SECONDS
-    while others := find_gcs_addresses():  # type: ignore[no-untyped-call]
+    while others := rays_here():
         if time.monotonic() > deadline:
             raise CannotStartRay(
                 f"another Ray cluster runs on this machine ({', '.join(sorted(others))}), and two "
