@@ -3,17 +3,18 @@
 A *stage* is something that has replicas and passes every row on: the router and the lanes of the
 Serve application, or a pool of Kafka workers. One *queue* stands before all of them.
 
-Little's law says what must pass: rows in the system are their rate times their stay. So that no row
-stays longer than the objective, the system has to pass
+Little's law says what must pass: rows in the system are their rate times their stay. So that rows
+stay no longer than they may on average (a share of the objective), the system has to pass
 
-    demand = the larger of  rows that arrive a second, and  rows in it / objective
+    demand = the larger of  rows that arrive a second, and  rows in it / mean stay
 
 and a stage needs as many replicas as pass that much by its own measured service time. Nobody has to
 find the bottleneck: where many rows wait, the stages in which a row costs little still need few.
 
-It grows fast and shrinks slowly. The need to grow must have stood for ``grow_seconds``; a replica
-goes only where it was not needed at any moment of ``shrink_seconds``, by a stricter measure of
-need (``shrink_busy``), and ``cooldown_seconds`` after the last change. What is not known changes
+It grows fast and shrinks slowly. The need to grow must have stood for ``grow_seconds``, and what
+waits asks once: while the replicas that it called start and settle, only arrivals ask for more. A
+replica goes only where it was not needed at any moment of ``shrink_seconds``, by a stricter measure
+of need (``shrink_busy``), and ``cooldown_seconds`` after the last change. What is not known changes
 nothing: without a report nothing moves, and with half of them nothing shrinks.
 
 Knows no Ray and no Kafka, and no clock: seconds come with what is seen.
@@ -23,105 +24,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-
+from sentinel.scaling_settings import ScalingSettings
 from sentinel.service_time import ServiceTime
-
-
-class ScalingSettings(BaseModel):
-    """What replicas are sized to. One set for all stages of a queue."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    objective_ms: float = Field(
-        default=50,
-        gt=0,
-        description="milliseconds within which a row should be through: the p95 that load tests "
-        "hold the service to",
-    )
-    batch_share: float = Field(
-        default=0.25,
-        gt=0,
-        le=1,
-        description="share of the objective that one batch may take in one stage: a row waits for "
-        "the batch before it and flies in its own, and each is first in the router, then in a lane",
-    )
-    grow_busy: float = Field(
-        default=0.7,
-        gt=0,
-        le=1,
-        description="share of its time that a replica may work; above it there are more. A queue "
-        "before a server that is busy for 0.7 of its time holds two rows, at 0.9 nine",
-    )
-    shrink_busy: float = Field(
-        default=0.5,
-        gt=0,
-        le=1,
-        description="share of its time that each would have to work, at most, for one to go. The "
-        "distance to grow_busy is what measurements may err by before replicas come and go",
-    )
-    grow_seconds: float = Field(
-        default=1,
-        ge=0,
-        description="so long more must be needed before there are more. A burst that is over "
-        "sooner ends before a new replica, which takes seconds to start, could help",
-    )
-    shrink_seconds: float = Field(
-        default=60,
-        ge=0,
-        description="so long fewer must suffice before there are fewer: longer than the pauses "
-        "between waves of payments, and some ten times what starting one again takes",
-    )
-    cooldown_seconds: float = Field(
-        default=30,
-        ge=0,
-        description="after a change of a stage it does not shrink for so long: what a new replica "
-        "changes is measured only once it works",
-    )
-    shrink_share: float = Field(
-        default=0.5,
-        gt=0,
-        le=1,
-        description="at most this share of a stage's replicas goes at a time, at least one: were "
-        "the measurement wrong, half of them are still there",
-    )
-    lead_seconds: float = Field(
-        default=5,
-        ge=0,
-        description="so far ahead a growing rate of arrivals is followed: what a new replica takes "
-        "until it works",
-    )
-    lead_limit: float = Field(
-        default=1.5,
-        ge=1,
-        description="the rate looked ahead is at most so many times the rate now: the first second "
-        "of a spike says nothing about where it ends",
-    )
-    trend_seconds: float = Field(
-        default=10,
-        gt=0,
-        description="the trend of arrivals is taken from so many seconds: half of them are held "
-        "against the other half, so that noise weighs little",
-    )
-    stale_seconds: float = Field(
-        default=5,
-        gt=0,
-        description="a report is good for so long: some ten times the interval of reports",
-    )
-
-    @model_validator(mode="after")
-    def _measures_leave_room_between(self) -> "ScalingSettings":
-        if self.shrink_busy > self.grow_busy:
-            raise ValueError(
-                f"shrink_busy is {self.shrink_busy:g}, expected at most grow_busy "
-                f"({self.grow_busy:g}): replicas would go and come back at once"
-            )
-        return self
-
-    @property
-    def objective(self) -> float:
-        """Seconds."""
-        return self.objective_ms / 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,11 +151,13 @@ def decide(settings: ScalingSettings, memory: Memory, sight: Sight) -> tuple[Ver
     seen = (*memory.arrivals, (sight.at, load.arrivals))
     arrivals = tuple(one for one in seen if one[0] >= sight.at - settings.trend_seconds)
     ahead = _ahead(settings, arrivals)
-    demand = max(ahead, (load.waiting + load.flying) / settings.objective)
+    demand = max(ahead, (load.waiting + load.flying) / settings.mean_stay)
     verdicts, histories = [], {}
     for stage in sight.stages:
         before = memory.histories.get(stage.name, _History())
-        verdict, history = _judge(settings, before, sight.at, load, demand, stage)
+        settling = sight.at - before.changed < settings.settle_seconds
+        asked = ahead if settling or stage.running < stage.target else demand
+        verdict, history = _judge(settings, before, sight, load, asked, demand, stage)
         verdicts.append(verdict)
         histories[stage.name] = history
     return Verdict(tuple(verdicts), load, ahead, demand), Memory(histories, arrivals)
@@ -285,24 +191,26 @@ def _ahead(settings: ScalingSettings, arrivals: Sequence[tuple[float, float]]) -
 def _judge(
     settings: ScalingSettings,
     history: _History,
-    at: float,
+    sight: Sight,
     load: Load,
+    asked: float,
     demand: float,
     stage: Stage,
 ) -> tuple[StageVerdict, _History]:
+    """``asked``: rows a second to grow for; ``demand``: to shrink to, no fewer."""
     if stage.service is None and demand > 0:
         return _held(stage, "what a row takes it is not known"), _gap(history)
     passes = math.inf
     if stage.service is not None:
         passes = capacity(settings, stage.service, stage.batch_rows)
-    need = demand / passes / settings.grow_busy
-    grow, shrink = math.ceil(need), math.ceil(demand / passes / settings.shrink_busy)
-    history = _seen(settings, history, _Needs(at, grow, shrink), load.complete)
-    target, why = _target(settings, history, at, stage)
+    need = asked / passes / settings.grow_busy
+    shrink = math.ceil(demand / passes / settings.shrink_busy)
+    history = _seen(settings, history, _Needs(sight.at, math.ceil(need), shrink), load.complete)
+    target, why = _target(settings, history, sight.at, stage)
     target = min(max(target, stage.lowest), stage.highest)
     if target != stage.target:
-        history = replace(history, changed=at)
-    grounds = _grounds(settings, load, demand, stage, passes, need)
+        history = replace(history, changed=sight.at)
+    grounds = _grounds(settings, load, asked, stage, passes, need)
     return StageVerdict(stage.name, stage.target, target, need, f"{grounds}{why}"), history
 
 
@@ -359,7 +267,7 @@ def _held(stage: Stage, why: str) -> StageVerdict:
 def _grounds(
     settings: ScalingSettings,
     load: Load,
-    demand: float,
+    asked: float,
     stage: Stage,
     passes: float,
     need: float,
@@ -372,7 +280,7 @@ def _grounds(
         return f"{said}: nothing to do"
     row, batch = 1000 * stage.service.row_seconds, 1000 * stage.service.batch_seconds
     return (
-        f"{said}, {row:,.3g} ms a row and {batch:,.3g} ms a batch: {demand:,.0f} rows/s must pass "
+        f"{said}, {row:,.3g} ms a row and {batch:,.3g} ms a batch: {asked:,.0f} rows/s must pass "
         f"for {settings.objective_ms:g} ms, one replica passes {passes:,.0f}, so {need:,.2f} are "
         f"needed at {settings.grow_busy:.0%}"
     )

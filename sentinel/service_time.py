@@ -21,8 +21,13 @@ LEAST_ROW_SHARE = 0.05
 to cost nothing, and no number of them would need a replica."""
 
 DISTINCT = 0.05
-"""Rows and batches must have varied apart by so much (1 minus the square of their correlation) for
-the work to be shared out between them; else all of it is held to be for rows, the safe side."""
+"""Rows and batches must have varied apart by so much (1 minus the square of their correlation) to
+tell what a batch takes by itself. Until they once have, all work is held to be for rows, the safe
+side; later, while batches are alike, a batch takes what it took: that is a property of the code."""
+
+STEP = 0.1
+"""So much of what a batch seems to take now is believed at once: it would otherwise jump, and
+replicas with it, whenever batches grow more alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,10 @@ class Costs:
 
     idle: float | None = None
     """Seconds of CPU time a second without any row."""
+    batch: float | None = None
+    """Seconds of CPU time a batch, while it could be told."""
     cpu: float = 0.0
+    batches: float = 0.0
     rows: float = 0.0
     batch_batch: float = 0.0
     batch_row: float = 0.0
@@ -80,9 +88,11 @@ class Costs:
             idle = share if self.idle is None else min(share, kept * self.idle + (1 - kept) * share)
             return replace(self, idle=idle)
         cpu = max(0.0, work.cpu - (self.idle or 0.0) * work.seconds)
-        return Costs(
+        learnt = Costs(
             self.idle,
+            self.batch,
             kept * self.cpu + cpu,
+            kept * self.batches + work.batches,
             kept * self.rows + work.rows,
             kept * self.batch_batch + work.batches**2,
             kept * self.batch_row + work.batches * work.rows,
@@ -90,22 +100,26 @@ class Costs:
             kept * self.batch_cpu + work.batches * cpu,
             kept * self.row_cpu + work.rows * cpu,
         )
+        fitted = learnt._fitted()
+        if fitted is None:
+            return learnt
+        known = fitted if self.batch is None else self.batch
+        return replace(learnt, batch=known + STEP * (fitted - known))
 
     def service(self, cpus: float) -> ServiceTime | None:
         """What a replica with so many CPUs takes; ``None`` while no row was seen."""
         if not self.rows or not self.cpu:
             return None
-        row, batch = self._fitted()
+        batch = self.batch or 0.0
+        least = LEAST_ROW_SHARE * self.cpu
+        if self.batches:
+            batch = min(batch, (self.cpu - least) / self.batches)
+        row = max(self.cpu - batch * self.batches, least) / self.rows
         return ServiceTime(row / cpus, batch / cpus)
 
-    def _fitted(self) -> tuple[float, float]:
-        """CPU seconds a row and a batch, by least squares."""
-        mean = self.cpu / self.rows
+    def _fitted(self) -> float | None:
+        """CPU seconds of a batch by least squares, if they can be told."""
         apart = self.batch_batch * self.row_row - self.batch_row**2
         if apart <= DISTINCT * self.batch_batch * self.row_row:
-            return mean, 0.0
-        batch = (self.row_row * self.batch_cpu - self.batch_row * self.row_cpu) / apart
-        row = (self.batch_batch * self.row_cpu - self.batch_row * self.batch_cpu) / apart
-        if batch <= 0:
-            return mean, 0.0
-        return max(row, LEAST_ROW_SHARE * mean), batch
+            return None
+        return max(0.0, (self.row_row * self.batch_cpu - self.batch_row * self.row_cpu) / apart)

@@ -120,9 +120,10 @@ def test_what_rows_and_batches_take_is_found_from_their_sums(
         costs = costs.learnt(Work(0.5, batch * batches + row * rows, batches, rows))
     service = costs.service(cpus)
     assert service is not None
-    mean = costs.cpu / costs.rows
-    assert service.row_seconds * cpus == pytest.approx(max(row, 0.05 * mean), rel=0.01)
-    assert service.batch_seconds * cpus == pytest.approx(batch, rel=0.01, abs=1e-9)
+    least = 0.05 * costs.cpu
+    assert service.row_seconds * cpus == pytest.approx(max(row, least / costs.rows), rel=0.01)
+    most = (costs.cpu - least) / costs.batches
+    assert service.batch_seconds * cpus == pytest.approx(min(batch, most), rel=0.01, abs=1e-9)
 
 
 numbers = st.floats(0, 1e4, allow_subnormal=False)
@@ -141,6 +142,15 @@ def test_where_all_batches_are_alike_the_work_is_held_to_be_for_rows() -> None:
     assert service is not None
     assert service.row_seconds == pytest.approx(0.002)
     assert service.batch_seconds == 0
+
+
+def test_a_batch_takes_what_it_took_while_batches_are_alike() -> None:
+    varied = [Work(0.5, 0.004 * 5 + 0.001 * rows, 5, rows) for rows in (10, 400, 30, 200) * 5]
+    alike = [Work(0.5, 0.004 * 10 + 0.001 * 100, 10, 100)] * 1_000
+    service = learnt(*varied, *alike).service(1)
+    assert service is not None
+    assert service.batch_seconds == pytest.approx(0.004, rel=0.05)
+    assert service.row_seconds == pytest.approx(0.001, rel=0.05)
 
 
 def test_what_is_worked_without_a_row_is_left_out() -> None:

@@ -13,13 +13,13 @@ from pydantic import ValidationError
 from sentinel.scaling import (
     Load,
     Memory,
-    ScalingSettings,
     Sight,
     Stage,
     Verdict,
     capacity,
     decide,
 )
+from sentinel.scaling_settings import ScalingSettings
 from sentinel.service_time import ServiceTime
 
 USUAL = ScalingSettings()
@@ -292,8 +292,8 @@ def test_a_growing_rate_is_met_where_it_will_be() -> None:
 
 
 def test_rows_that_stay_too_long_ask_for_more_than_arrive() -> None:
-    # Four times the objective: by Little's law four times as much must pass.
-    assert Place(lane()).hold(arriving(500, waiting=75, flying=25), 3).targets == [3]
+    # 100 rows of 500 a second stay 200 ms, eight times the mean: as many times as much must pass.
+    assert Place(lane()).hold(arriving(500, waiting=75, flying=25), 3).targets == [6]
     assert Place(lane()).hold(arriving(500, waiting=5, flying=5), 3).targets == [1]
 
 
@@ -309,10 +309,10 @@ def test_a_replica_passes_no_more_than_its_rows_allow_and_at_least_half_of_it(
 
 def test_a_change_is_told_in_one_line() -> None:
     place = Place(replace(lane(row_ms=1.1, batch_ms=0.4), name="XGBoost"))
-    place.hold(arriving(830, waiting=40, flying=20), 3)
+    place.hold(arriving(830, waiting=20, flying=10), 3)
     lines = [line for verdict in place.verdicts for line in verdict.lines()]
     assert lines == [
-        "scale: XGBoost 1 -> 2: 40 rows wait, 20 fly, 830 rows/s arrive, 1.1 ms a row and 0.4 ms a "
+        "scale: XGBoost 1 -> 2: 20 rows wait, 10 fly, 830 rows/s arrive, 1.1 ms a row and 0.4 ms a "
         "batch: 1,200 rows/s must pass for 50 ms, one replica passes 880, so 1.95 are needed at 70%"
     ]
 
