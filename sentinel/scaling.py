@@ -82,6 +82,7 @@ class StageVerdict:
     need: float | None
     """Replicas that the demand takes at ``grow_busy``, in fractions; ``None`` while unknown."""
     reason: str
+    service: ServiceTime | None = None
 
     @property
     def changed(self) -> bool:
@@ -211,7 +212,8 @@ def _judge(
     if target != stage.target:
         history = replace(history, changed=sight.at)
     grounds = _grounds(settings, load, asked, stage, passes, need)
-    return StageVerdict(stage.name, stage.target, target, need, f"{grounds}{why}"), history
+    why = f"{grounds}{why}"
+    return StageVerdict(stage.name, stage.target, target, need, why, stage.service), history
 
 
 def _target(
@@ -261,7 +263,7 @@ def _gap(history: _History) -> _History:
 
 def _held(stage: Stage, why: str) -> StageVerdict:
     target = min(max(stage.target, stage.lowest), stage.highest)
-    return StageVerdict(stage.name, stage.target, target, None, f"holds: {why}")
+    return StageVerdict(stage.name, stage.target, target, None, f"holds: {why}", stage.service)
 
 
 def _grounds(
