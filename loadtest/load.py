@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from loadtest.exchanges import KINDS, Kind
+from loadtest.shapes import Shape, mean_share, users_at
 from loadtest.tally import Tally
 
 LoadKind = Literal["single", "json", "arrow", "mixed"]
@@ -28,6 +29,17 @@ class Load:
     """Seconds before the first request that counts."""
     timeout: float = 10.0
     """Seconds to wait for an answer."""
+    shape: Shape = Shape.STEADY
+    """The course of the load over the seconds that are counted; before them it is as at first."""
+
+    def users_at(self, seconds: float) -> int:
+        """How many users there are when so many of the seconds that count have passed."""
+        return users_at(self.shape, self.users, seconds / self.duration)
+
+    @property
+    def mean_users(self) -> float:
+        """How many users there are on average."""
+        return self.users * mean_share(self.shape)
 
     @property
     def kinds(self) -> Sequence[Kind]:

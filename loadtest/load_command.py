@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from loadtest.shapes import Shape
 from sentinel.console import note, print_json, table
 
 
@@ -31,6 +32,9 @@ def load(
         typer.Option(help="One transaction a request, batches, or all three."),
     ] = Send.SINGLE,
     rows: Annotated[int, typer.Option(min=1, max=100_000, help="Rows of a batch.")] = 1000,
+    shape: Annotated[
+        Shape, typer.Option(help="How many of the users are there in the course of it.")
+    ] = Shape.STEADY,
     spawn_rate: Annotated[
         float | None,
         typer.Option(min=0.1, help="Users that start in a second.", show_default="all at once"),
@@ -56,6 +60,12 @@ def load(
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where Locust's HTML report goes.")
     ] = None,
+    timeline: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Where each second's figures go, one JSON object a line."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same amounts and keys.")] = 0,
     json: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object.")
@@ -67,13 +77,14 @@ def load(
     answer. Each user waits for its answer before it sends again. Exit code 0: objective met; 1: not
     met, or nobody answers. Ctrl-C ends the test early.
 
-    Example: sentinel load --users 64 --duration 60 --p95 50
+    Example: sentinel load --users 64 --duration 60 --shape spike --p95 50
     """
     from loadtest.service import Address, read_service
 
-    if html is not None and (html.is_dir() or not html.parent.is_dir()):
-        problem = f"{html} is a folder" if html.is_dir() else f"there is no folder {html.parent}"
-        raise typer.BadParameter(problem, param_hint="--html")
+    for option, file in {"--html": html, "--timeline": timeline}.items():
+        if file is not None and (file.is_dir() or not file.parent.is_dir()):
+            problem = f"{file} is a folder" if file.is_dir() else f"no folder {file.parent}"
+            raise typer.BadParameter(problem, param_hint=option)
     measures = {"--duration": duration, "--warm-up": warm_up, "--timeout": timeout, "--p95": p95}
     for name, value in {**measures, "--spawn-rate": spawn_rate or 0}.items():
         if not math.isfinite(value):
@@ -84,15 +95,17 @@ def load(
     os.environ.setdefault("LOCUST_SKIP_MONKEY_PATCH", "1")
     from loadtest.load import Load
     from loadtest.run import run_load
+    from loadtest.timeline import Timeline
     from loadtest.verdict import LiveTable, Objective, Verdict
 
-    plan = Load(users, duration, kind.value, rows, seed, spawn_rate, warm_up, timeout)
+    plan = Load(users, duration, kind.value, rows, seed, spawn_rate, warm_up, timeout, shape)
+    course = "" if shape is Shape.STEADY else f", {shape}"
     note(
         f"{service.address.url}: model version {service.model_version[:12]}, dataset "
-        f"{service.description.name}; {users} users, {kind}, {duration:g} s"
+        f"{service.description.name}; {users} users, {kind}, {duration:g} s{course}"
     )
-    with LiveTable() as live:
-        run = run_load(service, plan, live, report=html is not None)
+    with LiveTable() as live, Timeline(plan, timeline, live) as watch:
+        run = run_load(service, plan, watch, report=html is not None)
     verdict = Verdict.of(service, plan, run, Objective(p95_ms=p95, max_failed=max_failed))
     for line in verdict.advice():
         note(line)

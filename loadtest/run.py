@@ -51,13 +51,23 @@ def run_load(service: Service, load: Load, watch: Watch, *, report: bool = False
     environment.events.user_error.add_listener(crashed)  # type: ignore[no-untyped-call]
     history = gevent.spawn(stats_history, runner) if report else None
     with _ending_on_signals(ended, runner):
-        runner.start(load.users, load.spawn_rate or load.users)
-        if runner.spawning_greenlet is not None:
-            runner.spawning_greenlet.link_exception(lambda failed: crashed(failed.exception))
+
+        def have(users: int) -> None:
+            if users == runner.target_user_count:
+                return
+            runner.start(users, load.spawn_rate or load.users)
+            if runner.spawning_greenlet is not None:
+                runner.spawning_greenlet.link_exception(lambda failed: crashed(failed.exception))
+
+        def each_second(seconds: float) -> None:
+            have(load.users_at(seconds))
+            watch(work.tallies, seconds)
+
+        have(load.users_at(0))
         _wait(ended, load.warm_up, lambda _: None)
         work.start_counting()
         computed = time.process_time()
-        early = _wait(ended, load.duration, lambda seconds: watch(work.tallies, seconds))
+        early = _wait(ended, load.duration, each_second)
         busy = (time.process_time() - computed) / (time.perf_counter() - work.counted_from)
         work.over = True
         runner.quit()

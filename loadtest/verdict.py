@@ -83,6 +83,7 @@ class Verdict:
             "model_version": self.service.model_version,
             "kind": load.kind,
             "users": load.users,
+            "shape": load.shape,
             "rows": 1 if load.kind == "single" else load.rows,
             "seed": load.seed,
             "warm_up": load.warm_up,
@@ -132,9 +133,10 @@ class Verdict:
         if self.run.ended_early:
             said.append(f"ended early, after {self.run.seconds:.1f} s")
         at_once = self.load.spawn_rate is None and self.figures.failed == 0
-        if at_once and self.in_flight < FEW_WAITED * self.load.users:
+        users = self.load.mean_users
+        if at_once and self.in_flight < FEW_WAITED * users:
             said.append(
-                f"only {self.in_flight:.1f} of {self.load.users} users waited for the service at a "
+                f"only {self.in_flight:.1f} of {users:.3g} users waited for the service at a "
                 "time: making the load took longer than answering it, so the service can bear more"
             )
         return said
