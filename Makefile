@@ -7,7 +7,7 @@ BUNDLE ?= bundles/transactions
 DATA ?= ../shared/data
 PORT ?= 8000
 
-.PHONY: setup run test test-serve test-score test-skew test-redis test-data bench bench-quick bench-quality bench-router bench-faults lint format lock clean
+.PHONY: setup run test test-serve test-score test-skew test-redis test-scaling test-data demo-autoscale bench bench-quick bench-quality bench-router bench-faults lint format lock clean
 
 setup: $(STAMP)
 
@@ -47,6 +47,15 @@ test-score: setup
 test-redis: setup
 	command -v redis-server || { apt-get update -q && apt-get install -y -q redis-server; }
 	$(BIN)/python -m pytest tests/redis
+
+# Replicas that come and go on a real Ray Serve, with small replicas: some twenty minutes, ten of
+# them a steady load (SENTINEL_STEADY_SECONDS).
+test-scaling: setup
+	$(BIN)/python -m pytest tests/scaling
+
+# One spike, by our policy and by Serve's default: the table and the picture of docs/autoscaling.md.
+demo-autoscale: setup $(BUNDLE)/manifest.json
+	$(BIN)/python -m loadtest.autoscale_demo --bundle $(BUNDLE) --out bench
 
 # The same promises on real tables, which the repository does not hold: DATA=folder with
 # creditcard.parquet and transactions.parquet.

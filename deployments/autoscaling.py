@@ -23,8 +23,8 @@ from typing import Any
 
 from ray.serve._private.common import DeploymentID
 from ray.serve.config import AutoscalingContext
-from ray.util.metrics import Gauge
 
+from deployments.scaling_metrics import ScalingMetrics
 from sentinel.load_report import Point
 from sentinel.load_view import LoadView, StageReports
 from sentinel.scaling import Memory, Verdict, decide
@@ -133,41 +133,3 @@ def stage_reports(context: AutoscalingContext) -> StageReports:
 
 def _points(found: Mapping[float, Mapping[str, float]]) -> Sequence[Point]:
     return [Point(at, found[at]) for at in sorted(found)]
-
-
-class ScalingMetrics:
-    """What decisions are made from, and what is decided. Declared once, in Serve's controller."""
-
-    def __init__(self) -> None:
-        def gauge(name: str, description: str, *more: str) -> Gauge:
-            keys = ("application", *more)
-            return Gauge(f"sentinel_scaling_{name}", description=description, tag_keys=keys)
-
-        self._waiting = gauge("waiting_rows", "transactions that wait, on average")
-        self._flying = gauge("flying_rows", "transactions being scored, on average")
-        self._arrivals = gauge("arrivals", "transactions a second that arrive, refused ones too")
-        self._demand = gauge("demand", "transactions a second that must pass")
-        self._blind = gauge("blind", "1 while no good report says what waits")
-        self._target = gauge("target", "replicas that there should be", "deployment")
-        self._need = gauge("need", "replicas that the demand takes, in fractions", "deployment")
-        self._row_ms = gauge("row_ms", "milliseconds a transaction takes one replica", "deployment")
-        self._batch_ms = gauge("batch_ms", "milliseconds a batch takes beside", "deployment")
-
-    def show(self, application: str, verdict: Verdict) -> None:
-        """Sets all that is known; what is not vanishes from the page after a while."""
-        tags = {"application": application}
-        self._blind.set(float(verdict.load is None), tags)
-        if verdict.load is not None:
-            self._waiting.set(verdict.load.waiting, tags)
-            self._flying.set(verdict.load.flying, tags)
-            self._arrivals.set(verdict.load.arrivals, tags)
-        if verdict.demand is not None:
-            self._demand.set(verdict.demand, tags)
-        for stage in verdict.stages:
-            each = {**tags, "deployment": stage.name}
-            self._target.set(stage.target, each)
-            if stage.need is not None:
-                self._need.set(stage.need, each)
-            if stage.service is not None:
-                self._row_ms.set(1000 * stage.service.row_seconds, each)
-                self._batch_ms.set(1000 * stage.service.batch_seconds, each)

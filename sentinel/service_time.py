@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 HALF_LIFE = 60.0
 """Seconds after which a measurement counts half: the mix of requests changes within minutes."""
 
-LEAST_ROW_SHARE = 0.05
-"""At least this share of the work is held to be for rows: were it all for batches, rows would seem
-to cost nothing, and no number of them would need a replica."""
+LEAST_ROW_SHARE = 0.25
+"""At least this share of the work is held to be for rows. Where batches are much alike the fit
+leans towards the batch, and rows that seem to cost nothing would need no replica, however many."""
 
 DISTINCT = 0.05
 """Rows and batches must have varied apart by so much (1 minus the square of their correlation) to

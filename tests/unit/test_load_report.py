@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel.load_report import CPU, CPUS, LoadReport, Point, Queue, queue_between, works
-from sentinel.service_time import Costs, ServiceTime, Work
+from sentinel.service_time import LEAST_ROW_SHARE, Costs, ServiceTime, Work
 
 
 class Replica:
@@ -120,7 +120,7 @@ def test_what_rows_and_batches_take_is_found_from_their_sums(
         costs = costs.learnt(Work(0.5, batch * batches + row * rows, batches, rows))
     service = costs.service(cpus)
     assert service is not None
-    least = 0.05 * costs.cpu
+    least = LEAST_ROW_SHARE * costs.cpu
     assert service.row_seconds * cpus == pytest.approx(max(row, least / costs.rows), rel=0.01)
     most = (costs.cpu - least) / costs.batches
     assert service.batch_seconds * cpus == pytest.approx(min(batch, most), rel=0.01, abs=1e-9)
