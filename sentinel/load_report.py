@@ -29,6 +29,10 @@ QUEUE = (WAITING, FLYING, ARRIVED)
 OWN_WORK = (DONE, BATCHES, CPU, CPUS)
 """What every replica counts."""
 
+COLD_BATCHES = 20
+"""A process takes many times as long over its first batches (what is compiled, loaded or cached on
+first use): what they took says nothing about the next ones."""
+
 LEAST_CPUS = 0.01
 """Below it nothing was reserved: such a replica counts as one that has a core."""
 
@@ -124,7 +128,8 @@ def queue_between(first: Point, last: Point) -> Queue | None:
 def works(points: Sequence[Point]) -> list[Work]:
     """What was done from each point, in order of time, to the next; nothing where it does not say.
 
-    A counter that fell was begun anew, by a new process: that step is left out.
+    The first batches of a process (``COLD_BATCHES``) are left out, and so is a step in which a
+    counter fell: it was begun anew.
     """
     found = []
     for before, after in itertools.pairwise(points):
@@ -133,6 +138,8 @@ def works(points: Sequence[Point]) -> list[Work]:
         steps = [after.figures[name] - before.figures[name] for name in (CPU, BATCHES, DONE)]
         if after.at > before.at and min(steps) >= 0:
             cpu, batches, rows = steps
+            if batches and before.figures[BATCHES] < COLD_BATCHES:
+                continue
             found.append(Work(after.at - before.at, cpu, batches, rows))
     return found
 

@@ -35,7 +35,7 @@ def counted(at: float, rate: float, waits: float = 0.0) -> dict[str, float]:
         FLYING: 0.0,
         ARRIVED: rate * at,
         DONE: rate * at,
-        BATCHES: 10 * at,
+        BATCHES: 100 * at,
         CPU: 0.001 * rate * at,
         CPUS: 0.5,
         "running_requests": 3.0,

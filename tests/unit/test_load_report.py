@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentinel.load_report import CPU, CPUS, LoadReport, Point, Queue, queue_between, works
+from sentinel.load_report import (
+    COLD_BATCHES,
+    CPU,
+    CPUS,
+    LoadReport,
+    Point,
+    Queue,
+    queue_between,
+    works,
+)
 from sentinel.service_time import LEAST_ROW_SHARE, Costs, ServiceTime, Work
 
 
@@ -49,8 +58,16 @@ def test_what_stands_in_the_queue_when_asked_counts_up_to_then() -> None:
     assert found.waiting == pytest.approx(10)
 
 
+def warm(cpus: float = 0.5) -> Replica:
+    """One whose first batches are over."""
+    replica = Replica(cpus)
+    for _ in range(COLD_BATCHES):
+        replica.report.done(1)
+    return replica
+
+
 def test_work_is_what_lies_between_two_reports() -> None:
-    replica = Replica()
+    replica = warm()
     points = [replica.point()]
     for rows in (10, 30):
         replica.report.done(rows)
@@ -68,6 +85,17 @@ def test_a_report_without_a_queue_or_without_work_says_nothing_of_it() -> None:
     assert queue_between(*own) is None
     assert len(works(own)) == 1
     assert works([Point(1, {}), Point(2, {})]) == []
+
+
+def test_what_a_process_takes_over_its_first_batches_says_nothing() -> None:
+    replica = Replica()
+    points = [replica.point()]
+    for _ in range(COLD_BATCHES + 1):
+        replica.passes(0.5)
+        replica.cpu += 0.4
+        replica.report.done(1)
+        points.append(replica.point())
+    assert works(points) == [Work(0.5, pytest.approx(0.4), 1, 1)]
 
 
 def test_a_counter_that_fell_was_begun_anew_and_says_nothing() -> None:

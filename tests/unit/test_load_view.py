@@ -19,7 +19,7 @@ def router(at: float, rate: float = 100, waits: float = 4, cpus: float = 0.5) ->
         FLYING: 2 * waits * at,
         ARRIVED: rate * at,
         DONE: rate * at,
-        BATCHES: 10 * at,
+        BATCHES: 100 * at,
         CPU: 0.002 * rate * at,
         CPUS: cpus,
     }
