@@ -32,6 +32,9 @@ def load(
         typer.Option(help="One transaction a request, batches, or all three."),
     ] = Send.SINGLE,
     rows: Annotated[int, typer.Option(min=1, max=100_000, help="Rows of a batch.")] = 1000,
+    pause: Annotated[
+        float, typer.Option(min=0, help="Seconds a user waits before it sends again.")
+    ] = 0,
     shape: Annotated[
         Shape, typer.Option(help="How many of the users are there in the course of it.")
     ] = Shape.STEADY,
@@ -86,6 +89,7 @@ def load(
             problem = f"{file} is a folder" if file.is_dir() else f"no folder {file.parent}"
             raise typer.BadParameter(problem, param_hint=option)
     measures = {"--duration": duration, "--warm-up": warm_up, "--timeout": timeout, "--p95": p95}
+    measures["--pause"] = pause
     for name, value in {**measures, "--spawn-rate": spawn_rate or 0}.items():
         if not math.isfinite(value):
             raise typer.BadParameter(f"{value} is no finite number", param_hint=name)
@@ -98,7 +102,7 @@ def load(
     from loadtest.timeline import Timeline
     from loadtest.verdict import LiveTable, Objective, Verdict
 
-    plan = Load(users, duration, kind.value, rows, seed, spawn_rate, warm_up, timeout, shape)
+    plan = Load(users, duration, kind.value, rows, seed, spawn_rate, warm_up, timeout, pause, shape)
     course = "" if shape is Shape.STEADY else f", {shape}"
     note(
         f"{service.address.url}: model version {service.model_version[:12]}, dataset "

@@ -32,7 +32,14 @@ def run_load(service: Service, load: Load, watch: Watch, *, report: bool = False
     """
     _silence_locust()
     random.seed(load.seed)  # Locust draws the next task of a user from here
-    work = Work.of(service, load.kinds, rows=load.rows, seed=load.seed, timeout=load.timeout)
+    work = Work.of(
+        service,
+        load.kinds,
+        rows=load.rows,
+        seed=load.seed,
+        timeout=load.timeout,
+        pause=load.pause,
+    )
     SentinelUser.work = work
     environment = Environment(
         user_classes=[USERS[load.kind]],

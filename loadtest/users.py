@@ -16,7 +16,7 @@ import gevent
 from geventhttpclient.client import HTTPClient
 from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError
 from geventhttpclient.url import URL
-from locust import FastHttpUser, constant, task
+from locust import FastHttpUser, task
 from locust.exception import CatchResponseError, StopUser
 
 from loadtest.exchanges import Exchange, Kind, Outcome, exchange
@@ -37,6 +37,8 @@ class Work:
     exchanges: Mapping[Kind, Exchange]
     timeout: float
     """Seconds without a byte of an answer after which a request has failed."""
+    pause: float = 0.0
+    """Seconds between an answer and a user's next request."""
     counted_from: float = math.inf
     """Requests sent before this moment of ``time.perf_counter`` are not counted."""
     last_answer: float = math.inf
@@ -49,7 +51,14 @@ class Work:
 
     @classmethod
     def of(
-        cls, service: Service, kinds: Sequence[Kind], *, rows: int, seed: int, timeout: float
+        cls,
+        service: Service,
+        kinds: Sequence[Kind],
+        *,
+        rows: int,
+        seed: int,
+        timeout: float,
+        pause: float = 0.0,
     ) -> "Work":
         """:raises CannotMake: no transaction fits the service's description."""
         run = secrets.token_hex(4)
@@ -58,7 +67,7 @@ class Work:
             for kind in kinds
         }
         tallies = {kind: Tally() for kind in kinds}
-        return cls(service.address, exchanges, timeout, tallies=tallies)
+        return cls(service.address, exchanges, timeout, pause, tallies=tallies)
 
     def start_counting(self) -> None:
         """From now on requests count."""
@@ -66,7 +75,8 @@ class Work:
 
 
 class SentinelUser(FastHttpUser):
-    """Someone with one connection who sends the next request when the answer has come.
+    """Someone with one connection who sends the next request when the answer has come, at once or
+    after a pause.
 
     FastHttpUser gives it its connection, with timeouts and TLS; the requests are made on that
     connection directly, which halves what a request costs this process.
@@ -74,7 +84,6 @@ class SentinelUser(FastHttpUser):
 
     abstract = True
     insecure = False  # a key is sent: certificates are checked
-    wait_time = constant(0)
     work: ClassVar[Work]
     """Set before a test begins."""
 
@@ -90,6 +99,10 @@ class SentinelUser(FastHttpUser):
             kind: {**self.work.address.headers, "Content-Type": what.media_type}
             for kind, what in self.work.exchanges.items()
         }
+
+    def wait_time(self) -> float:
+        """Seconds until the next request; asked by Locust."""
+        return self.work.pause
 
     def send(self, kind: Kind) -> None:
         """One request of this kind, counted with its outcome."""

@@ -132,7 +132,8 @@ class Verdict:
         said = []
         if self.run.ended_early:
             said.append(f"ended early, after {self.run.seconds:.1f} s")
-        at_once = self.load.spawn_rate is None and self.figures.failed == 0
+        load = self.load
+        at_once = load.spawn_rate is None and not load.pause and self.figures.failed == 0
         users = self.load.mean_users
         if at_once and self.in_flight < FEW_WAITED * users:
             said.append(

@@ -79,6 +79,14 @@ def test_a_service_sees_the_spike_and_nobody_is_cut_off_when_it_ends(tmp_path: P
     assert all(began < line["at"] < time.time() for line in lines)
 
 
+def test_users_that_pause_send_no_more_than_they_say() -> None:
+    with served(TRANSACTIONS, USUAL) as service:
+        words = ("--pause", 0.5, "--duration", 2, "--users", 4, "--json")
+        done = run("--url", service.url, *words, *EASY)
+    assert 12 <= json.loads(done.stdout)["requests"] <= 20
+    assert "users waited" not in done.stderr
+
+
 def test_a_timeline_that_cannot_be_written_is_said_before_the_load(tmp_path: Path) -> None:
     done = run("--timeline", tmp_path / "no" / "file")
     assert (done.returncode, done.stdout) == (2, "")
