@@ -17,6 +17,8 @@ from ray.serve import Application
 
 from deployments.held_bundles import Held, HeldBundles, Refusal
 from deployments.metrics import REPORT_SECONDS, LaneMetrics, every
+from deployments.reserved import reserved_cpus
+from sentinel.load_report import LoadReport
 from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE, Lane
 
 DEPLOYMENTS = {FRAUD_LANE: "XGBoost", NOVELTY_LANE: "IsolationForest"}
@@ -44,6 +46,7 @@ class LaneServer:
         self._lane = lane
         self._bundles: HeldBundles[Lane] = HeldBundles(lambda bundle: bundle.lane(lane))
         self._metrics = LaneMetrics()
+        self._load = LoadReport(reserved_cpus())
         self._reporting: asyncio.Task[None] | None = None
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
@@ -77,7 +80,12 @@ class LaneServer:
         self._metrics.score_ms.observe(1000 * (time.perf_counter() - start))
         if len(features):
             self._metrics.rows.inc(len(features))
+        self._load.done(len(features))
         return scores
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Serve calls it for the autoscaling policy (``deployments.autoscaling``)."""
+        return self._load.own_work()
 
     async def state(self) -> LaneState:
         """What this replica holds."""

@@ -15,6 +15,7 @@ from sentinel.answers import each_json
 from sentinel.coalescing import Coalescer, QueueLimits
 from sentinel.errors import IdentityConflict, Overloaded
 from sentinel.identity import CONFLICT, LEASE
+from sentinel.load_report import LoadReport
 from sentinel.parsing import Parsed
 from sentinel.scoring import Decisions, join
 from sentinel.transactions import Transactions, concatenate
@@ -43,6 +44,10 @@ class _One:
     row: msgspec.Struct
     caller: str
 
+    @property
+    def rows(self) -> int:
+        return 1
+
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
@@ -51,6 +56,11 @@ class _Rows:
     served: ServedBundle
     transactions: Transactions
     caller: str
+
+    @property
+    def rows(self) -> int:
+        """Its place in the queue counts at least as one."""
+        return max(1, len(self.transactions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +86,11 @@ class Flights:
         limits: QueueLimits,
         metrics: RouterMetrics,
         future: FutureCheck,
+        load: LoadReport,
     ) -> None:
+        """``load`` is told of all that comes, waits and flies."""
+        self._load = load
+        self._batch_rows = 1
         self._judging = judging
         self._metrics = metrics
         self._future = future
@@ -85,6 +99,28 @@ class Flights:
         self.queue: Coalescer[_Work, _Result] = Coalescer(
             self._fly, limits, on_flight=metrics.flight
         )
+
+    def check(self, many: bool = False) -> None:
+        """Whether there is room; what is refused counts as having arrived.
+
+        ``many``: of a batch that is not read yet it is taken to have as many rows as the last one.
+
+        :raises Overloaded: there is no room.
+        """
+        try:
+            self.queue.check()
+        except Overloaded:
+            self._load.arrived(self._batch_rows if many else 1)
+            raise
+
+    def report(self) -> dict[str, float]:
+        """What the autoscaling policy needs to know."""
+        self._see()
+        return self._load.all()
+
+    def _see(self, landed: int = 0) -> None:
+        """``landed``: rows that the queue still counts as flying."""
+        self._load.queue(self.queue.waiting_rows, self.queue.flying_rows - landed)
 
     async def one(self, served: ServedBundle, row: msgspec.Struct, caller: str) -> bytes:
         """The answer to one transaction that ``served.json.read`` gave.
@@ -96,10 +132,13 @@ class Flights:
         :raises IdentityConflict: its id was used with other fields.
         :raises Overloaded: there is no room.
         """
+        self._load.arrived(1)
         self.queue.check()
         async for _ in _Turns():
             try:
-                answer = await self.queue.submit(served, _One(served, row, caller), 1)
+                coming = self.queue.submit(served, _One(served, row, caller), 1)
+                self._see()
+                answer = await coming
             except _TwinInFlight:
                 continue
             assert isinstance(answer, bytes)
@@ -111,6 +150,8 @@ class Flights:
 
         :raises Overloaded: there is no room; never in the middle of them.
         """
+        self._batch_rows = max(1, len(transactions))
+        self._load.arrived(len(transactions))
         self.queue.check()
         decisions, rows, conflicts = [], [], []
         for start in range(0, max(1, len(transactions)), self._part):
@@ -130,9 +171,9 @@ class Flights:
         left = np.arange(len(transactions))
         async for _ in _Turns():
             some = transactions if len(left) == len(transactions) else transactions.take(left)
-            verdict = await self.queue.submit(
-                served, _Rows(served, some, caller), max(1, len(some))
-            )
+            coming = self.queue.submit(served, _Rows(served, some, caller), max(1, len(some)))
+            self._see()
+            verdict = await coming
             assert isinstance(verdict, Verdict)
             decisions.append(verdict.decisions)
             rows.append(left[verdict.decided])
@@ -147,6 +188,15 @@ class Flights:
         return Outcome(found, every, np.concatenate(conflicts))
 
     async def _fly(self, work: Sequence[_Work]) -> list[_Result | BaseException]:
+        self._see()
+        try:
+            return await self._results(work)
+        finally:
+            rows = sum(item.rows for item in work)
+            self._load.done(rows)
+            self._see(landed=rows)
+
+    async def _results(self, work: Sequence[_Work]) -> list[_Result | BaseException]:
         served = work[0].served
         start = time.perf_counter()
         ones = [item for item in work if isinstance(item, _One)]

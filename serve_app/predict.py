@@ -75,7 +75,7 @@ class Predictor:
         :raises IdentityConflict: its id was used with other fields.
         """
         media_type(headers, JSON)
-        self._flights.queue.check()
+        self._flights.check()
         async with self._bodies.body(headers, receive, MAX_BODY) as body:
             served = self._served()
             row = served.json.read(body)
@@ -107,7 +107,7 @@ class Predictor:
         :raises InvalidTransactions: no list, or a column is missing or of the wrong type.
         """
         kind = media_type(headers, JSON, ARROW)
-        self._flights.queue.check()
+        self._flights.check(many=True)
         async with self._bodies.body(headers, receive, MAX_BATCH_BODY) as body:
             served = self._served()
             parse, write = _ARROW_BATCH if kind == ARROW else _JSON_BATCH

@@ -28,7 +28,9 @@ from deployments.lanes_here import LanesHere
 from deployments.metrics import REPORT_SECONDS, every
 from deployments.profile_server import NONE, ProfileServer, ProfileState
 from deployments.profile_settings import PROFILES as PROFILE_DEPLOYMENT
+from deployments.reserved import reserved_cpus
 from sentinel.errors import BundleError, Overloaded
+from sentinel.load_report import LoadReport
 from sentinel.profile_store import Label
 from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE, LocalLanes
 from sentinel.transactions import Transactions
@@ -118,7 +120,8 @@ class FraudRouter:
         limits = settings.queue_limits()
         if self._redis is not None:
             limits = replace(limits, flight_rows=min(limits.flight_rows, REDIS_ROWS))
-        self._flights = Flights(judging, limits, self._metrics, self._future)
+        load = LoadReport(reserved_cpus())
+        self._flights = Flights(judging, limits, self._metrics, self._future, load)
         self._bodies = BodyBudget(settings.body_bytes, settings.body_seconds)
         predictor = Predictor(
             self._flights, self._bodies, self._metrics, lambda: self.served, self._future
@@ -207,6 +210,10 @@ class FraudRouter:
             raise
         self._metrics.labelled(outcomes)
         return outcomes
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Serve calls it for the autoscaling policy (``deployments.autoscaling``)."""
+        return self._flights.report()
 
     async def drain(self, patience: float) -> bool:
         """Refuses new requests from now on; whether all under way were answered in time."""

@@ -16,9 +16,13 @@ from pydantic import ValidationError
 from deployments.bundle_ref import BundleRef
 from deployments.profile_settings import PROFILES
 from sentinel.errors import SentinelError
+from sentinel.scaling_settings import ScalingSettings
 from serve_app.args import AppArgs, Placement
 
 IMPORT_PATH = "serve_app.app:build"
+SCALING_POLICY = "deployments.autoscaling:ReplicasByQueue"
+"""Our ``autoscaling_policy``; its ``policy_kwargs`` are ``ScalingSettings`` and ``queue``."""
+
 ROUTER = "FraudRouter"
 """The router's deployment, in the Serve config, the dashboard and metrics."""
 
@@ -84,11 +88,29 @@ def read_config(path: Path, overlay: Overlay = Overlay()) -> ServeConfig:
     origin = str(path)
     content = copy.deepcopy(loaded) if isinstance(loaded, dict) else {}
     application = _ours(content, origin)
+    _check_scaling(application, origin)
     args = _lay_args(application, origin, overlay)
     names = DEPLOYMENTS if args.placement == "separate" else DEPLOYMENTS[: -len(LANES)]
     bundle = _lay_bundle(application, origin, overlay.bundle, names)
     host, port = _lay_http(content, origin, overlay)
     return ServeConfig(content, str(application["name"]), bundle, host, port, args)
+
+
+def _check_scaling(application: Mapping[str, Any], origin: str) -> None:
+    """Wrong settings would only show in Serve's controller, which takes the application's place."""
+    policy = _mapping(application, "autoscaling_policy", origin)
+    if policy.get("policy_function") != SCALING_POLICY:
+        return
+    settings = dict(_mapping(policy, "policy_kwargs", f"{origin}: autoscaling_policy"))
+    settings.pop("queue", None)
+    try:
+        ScalingSettings.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(["autoscaling_policy.policy_kwargs", *map(str, first["loc"])])
+        unknown = first["type"] == "extra_forbidden"
+        problem = "unknown setting; docs/autoscaling.md lists them" if unknown else first["msg"]
+        raise CannotServe(f"{origin}: {place}: {problem}") from error
 
 
 def _lay_args(application: dict[str, Any], origin: str, overlay: Overlay) -> AppArgs:

@@ -16,6 +16,7 @@ from sentinel.bundle import Bundle, open_bundle
 from sentinel.dataset import load_description
 from sentinel.errors import Overloaded
 from sentinel.history import history_of
+from sentinel.load_report import LoadReport
 from sentinel.profile_store import Arrivals, Label, MemoryStore, Reception, without_profiles
 from sentinel.scoring import Judge, Lanes, Scores, StoredAnswer
 from serve_app.api import RefusedBundle, create_api
@@ -215,7 +216,7 @@ async def _run(
     as_lanes: Lanes = lanes
     future = FutureCheck(300)
     judging = Judging(as_lanes, profiles, metrics)
-    flights = Flights(judging, chosen.queue_limits(), metrics, future)
+    flights = Flights(judging, chosen.queue_limits(), metrics, future, LoadReport(1.0))
     bodies = BodyBudget(chosen.body_bytes, chosen.body_seconds)
     api = create_api(router, served, LabelReader(bodies, future))
     predictor = Predictor(flights, bodies, metrics, lambda: served, future)

@@ -9,12 +9,20 @@ from pydantic import ValidationError
 from ray.serve.schema import ServeDeploySchema
 
 from deployments import lane_server
+from deployments.autoscaling import INTERVAL
 from deployments.profile_settings import PROFILES, ProfileSettings
 from serve_app import serve_config
 from serve_app.app import build
 from serve_app.args import AppArgs, RouterSettings
 from serve_app.local_serve import LocalServe
-from serve_app.serve_config import IMPORT_PATH, ROUTER, CannotServe, Overlay, read_config
+from serve_app.serve_config import (
+    IMPORT_PATH,
+    ROUTER,
+    SCALING_POLICY,
+    CannotServe,
+    Overlay,
+    read_config,
+)
 from serve_app.signals import Signals
 
 CONFIG = Path(__file__).parents[2] / "serve_app" / "config.yaml"
@@ -43,6 +51,10 @@ def written(folder: Path, text: str) -> Path:
 
 def ours(**keys: Any) -> str:
     return yaml.safe_dump({"applications": [{"import_path": IMPORT_PATH, **keys}]})
+
+
+def policy(**settings: Any) -> dict[str, Any]:
+    return {"policy_function": SCALING_POLICY, "policy_kwargs": settings}
 
 
 def test_serve_accepts_the_config(config: dict[str, Any]) -> None:
@@ -78,7 +90,10 @@ def test_every_deployment_states_its_size(application: dict[str, Any]) -> None:
             continue
         bounds = deployment["autoscaling_config"]
         assert 1 <= bounds["min_replicas"] <= bounds["max_replicas"]
-        assert bounds["target_ongoing_requests"] < deployment["max_ongoing_requests"]
+        # The policy alone says when; and it is told often enough to know.
+        assert bounds["upscale_delay_s"] == bounds["downscale_delay_s"] == 0
+        assert bounds["metrics_interval_s"] == INTERVAL
+        assert bounds["look_back_period_s"] >= 4 * INTERVAL
 
 
 def test_serve_never_queues_before_the_router_refuses(application: dict[str, Any]) -> None:
@@ -237,6 +252,14 @@ def test_a_config_that_names_little_gets_the_rest(tmp_path: Path) -> None:
         (
             ours(deployments=[{"name": "XGBoost", "user_config": {"bundle": 7}}]),
             "XGBoost.user_config.bundle",
+        ),
+        (
+            ours(autoscaling_policy=policy(objective=5)),
+            "policy_kwargs.objective: unknown setting; docs/autoscaling.md lists them",
+        ),
+        (
+            ours(autoscaling_policy=policy(objective_ms=0)),
+            "policy_kwargs.objective_ms: Input should be greater than 0",
         ),
         (f"http_options: {{port: 0}}\n{ours()}", "port is 0"),
         (f"http_options: {{host: 7}}\n{ours()}", "host is 7"),
