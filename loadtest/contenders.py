@@ -11,6 +11,7 @@ from loadtest.bare_judge import BUNDLE
 from loadtest.dialects import FIELDS_BY_NAME, MODEL, TENSORS, Dialect
 from loadtest.environments import environment_for
 from loadtest.processes import free_port
+from loadtest.serve_configs import fixed
 
 NOT_MEASURED = "not measured by this release"
 NAMES = (
@@ -64,21 +65,22 @@ def limit(bundle: str, _: Path) -> Contender:
     return Contender("limit", command, {BUNDLE: bundle, **ONE_THREAD}, "/", batches=True)
 
 
-def service(name: str, bundle: str, *options: str) -> Contender:
-    """``sentinel serve``, as anyone starts it."""
-    command = [str(Path(sys.executable).parent / "sentinel"), "serve", *options]
+def service(name: str, bundle: str, folder: Path, *options: str) -> Contender:
+    """``sentinel serve`` with the shipped config, but one replica of each, however long the load:
+    others have fixed processes too, and a new replica's start would be measured with it."""
+    command = [str(Path(sys.executable).parent / "sentinel"), "serve", str(fixed(folder)), *options]
     command += ["--bundle", bundle, "--port", "{port}"]
     return Contender(name, command, {}, "/ready", batches=True)
 
 
-def apart(bundle: str, _: Path) -> Contender:
+def apart(bundle: str, folder: Path) -> Contender:
     """The service by default: each model in a deployment of its own."""
-    return service("sentinel", bundle)
+    return service("sentinel", bundle, folder)
 
 
-def together(bundle: str, _: Path) -> Contender:
+def together(bundle: str, folder: Path) -> Contender:
     """The service with both models in the router's own replica."""
-    return service("sentinel-together", bundle, "--placement", "together")
+    return service("sentinel-together", bundle, folder, "--placement", "together")
 
 
 def litserve(bundle: str, _: Path) -> Contender:

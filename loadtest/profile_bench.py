@@ -184,7 +184,7 @@ def _measure(
     traffic = {name: Traffic(numbers, end, PACE) for name in bundles}
     bodies = {shape: bodies_of(shape) for shape in SHAPES}
     cells: Cells = {}
-    with running(service(phase.profiles, str(link), *options), folder) as started:
+    with running(service(phase.profiles, str(link), folder, *options), folder) as started:
         for number in range(ROUNDS + 1):
             for name, bundle in bundles.items():
                 on_step(f"changing the bundle, to {name}")

@@ -8,10 +8,10 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ import msgspec
 import psutil
 import yaml
 
+from loadtest.serve_configs import shipped, sized
 from loadtest.shapes import Shape
 from sentinel.errors import SentinelError
 
-CONFIG = Path(__file__).parents[1] / "serve_app" / "config.yaml"
 STAGES = ("FraudRouter", "XGBoost", "IsolationForest")
 SMALL_CPUS = {"FraudRouter": 0.1}
 OTHERS_CPUS = 0.05
@@ -90,7 +90,7 @@ class Run(msgspec.Struct, frozen=True):
 
 def config_for(plan: Plan, bundle: str) -> dict[str, Any]:
     """The shipped Serve config with small replicas, the bundle, and the plan's policy."""
-    content: dict[str, Any] = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+    content = shipped()
     (application,) = content["applications"]
     if plan.policy is None:
         application.pop("autoscaling_policy", None)
@@ -101,10 +101,10 @@ def config_for(plan: Plan, bundle: str) -> dict[str, Any]:
             "num_cpus": SMALL_CPUS.get(deployment["name"], OTHERS_CPUS)
         }
         deployment["user_config"] = {"bundle": os.path.abspath(bundle)}
-        if "autoscaling_config" in deployment:
-            bounds = {"min_replicas": 1, "max_replicas": plan.most}
-            kept = {} if plan.policy is None else deployment["autoscaling_config"]
-            deployment["autoscaling_config"] = {**kept, **bounds}
+    for deployment in sized(content):
+        bounds = {"min_replicas": 1, "max_replicas": plan.most}
+        kept = {} if plan.policy is None else deployment["autoscaling_config"]
+        deployment["autoscaling_config"] = {**kept, **bounds}
     return content
 
 
@@ -264,11 +264,11 @@ def _lines(process: psutil.Popen) -> list[str]:
 
 
 def _page(url: str, path: str) -> str:
-    """What stands there; nothing where nobody answers."""
+    """What stands there; nothing where nobody answers, or nobody who speaks HTTP."""
     try:
         with urllib.request.urlopen(url + path, timeout=10) as answer:
             return str(answer.read().decode())
-    except (urllib.error.URLError, OSError):
+    except (HTTPException, OSError):
         return ""
 
 

@@ -133,6 +133,11 @@ def test_router_and_lanes_grow_together_by_what_comes_to_the_router() -> None:
     assert serve.ticks(1) == {ROUTER: 3, XGBOOST: 3}
 
 
+def test_where_the_models_stand_in_the_router_it_is_sized_alone() -> None:
+    serve = Serve({ROUTER: {"a": steady(1_000)}})
+    assert serve.ticks(1.5) == {ROUTER: 3}
+
+
 def test_between_decisions_the_last_one_is_said_again() -> None:
     serve = Serve({ROUTER: {"a": steady(1_000)}})
     serve.ticks(1.2)

@@ -208,6 +208,10 @@ def test_a_router_that_has_the_models_itself_has_no_deployments_of_them(tmp_path
         names = [deployment.name for deployment in schema.applications[0].deployments]
         assert [name for name in names if name != "Other"] == [ROUTER, PROFILES]
         assert read.args.placement == "together"
+    shipped = read_config(CONFIG, Overlay(placement="together")).content["applications"][0]
+    assert shipped["autoscaling_policy"]["policy_function"] == SCALING_POLICY
+    sized = [d["name"] for d in shipped["deployments"] if "autoscaling_config" in d]
+    assert sized == [ROUTER]  # the one that the policy gets to see
     assert "Other" in [
         d["name"] for d in read_config(file).content["applications"][0]["deployments"]
     ]
