@@ -1,7 +1,7 @@
 """``make demo-autoscale``: one spike under our policy and under Serve's default, drawn and counted.
 
 Runs the real service with small replicas, puts ``sentinel load --shape spike`` on it, shows a live
-table, and writes what it saw: ``autoscaling.json``, ``autoscaling.md``, ``autoscaling.png``.
+table, and writes what it saw: ``autoscale.json``, ``autoscale.md``, ``autoscale.svg``.
 """
 
 import sys
@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from loadtest.autoscale_picture import draw
+from loadtest.autoscale_picture import P95_MS, spike_plot
 from loadtest.bench_command import markdown
+from loadtest.machine import describe_machine
 from loadtest.scale_run import STAGES, CannotRun, Plan, Run, Second, run
 
-P95_MS = 50.0
 OURS, DEFAULT = "by queue", "Serve's default"
 PLANS = {
     # Seconds of a cluster's minutes, so that coming and going fits into a demonstration.
@@ -33,6 +33,7 @@ class Runs(msgspec.Struct, frozen=True):
     """A spike under each policy."""
 
     by_policy: dict[str, Run]
+    machine: dict[str, str | int] = {}
 
 
 def table(runs: Runs) -> tuple[list[str], list[list[str]]]:
@@ -50,6 +51,8 @@ def table(runs: Runs) -> tuple[list[str], list[list[str]]]:
     for stage in STAGES:
         most = (max(second.replicas[stage] for second in one.seconds) for one in found)
         rows.append([f"most replicas of {stage}", *(f"{count}" for count in most)])
+    busy = ([f"{share:.0%}" for share in one.busy_with_others] for one in found)
+    rows.append(["cores busy with others before and after", *(", ".join(each) for each in busy)])
     return ["", *runs.by_policy], rows
 
 
@@ -62,13 +65,12 @@ def main(
     for name, plan in PLANS.items():
         with tempfile.TemporaryDirectory() as folder, LastSecond(name) as watch:
             found[name] = run(plan, bundle, Path(folder), watch)
-    runs = Runs(found)
+    runs = Runs(found, describe_machine())
     out.mkdir(parents=True, exist_ok=True)
-    encoded = msgspec.json.format(msgspec.json.encode(runs), indent=1)
-    (out / "autoscaling.json").write_bytes(encoded + b"\n")
+    (out / "autoscale.json").write_bytes(msgspec.json.encode(runs) + b"\n")
     text = markdown(*table(runs))
-    (out / "autoscaling.md").write_text(text + "\n", encoding="utf-8")
-    draw(runs.by_policy, out / "autoscaling.png")
+    (out / "autoscale.md").write_text(text + "\n", encoding="utf-8")
+    (out / "autoscale.svg").write_bytes(spike_plot(runs.by_policy))
     typer.echo(text)
 
 

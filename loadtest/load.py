@@ -30,7 +30,7 @@ class Load:
     timeout: float = 10.0
     """Seconds to wait for an answer."""
     pause: float = 0.0
-    """Seconds a user waits after an answer before it sends again."""
+    """Seconds a user waits after an answer before it sends again, on average."""
     shape: Shape = Shape.STEADY
     """The course of the load over the seconds that are counted; before them it is as at first."""
 

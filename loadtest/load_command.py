@@ -33,7 +33,7 @@ def load(
     ] = Send.SINGLE,
     rows: Annotated[int, typer.Option(min=1, max=100_000, help="Rows of a batch.")] = 1000,
     pause: Annotated[
-        float, typer.Option(min=0, help="Seconds a user waits before it sends again.")
+        float, typer.Option(min=0, help="Seconds a user waits before it sends again, on average.")
     ] = 0,
     shape: Annotated[
         Shape, typer.Option(help="How many of the users are there in the course of it.")

@@ -28,6 +28,7 @@ SMALL_CPUS = {"FraudRouter": 0.1}
 OTHERS_CPUS = 0.05
 """What a replica reserves here: three of each fit on two cores, with room for who asks them."""
 START_SECONDS, STOP_SECONDS = 180.0, 90.0
+BUSY_SECONDS = 3.0
 GAUGES = ("waiting_rows", "flying_rows", "arrivals", "demand")
 
 
@@ -43,8 +44,8 @@ class Plan(msgspec.Struct, frozen=True):
     shape: Shape = Shape.SPIKE
     users: int = 30
     pause: float = 1.0
-    """Seconds between an answer and a user's next request."""
-    rows: int = 30
+    """Seconds between an answer and a user's next request, on average."""
+    rows: int = 100
     """Of a JSON batch; 1 for single transactions."""
     seconds: float = 60
     warm_up: float = 20
@@ -75,6 +76,9 @@ class Run(msgspec.Struct, frozen=True):
     """What ``sentinel load`` printed."""
     lines: Sequence[str]
     """The policy's lines in the log of Serve's controller."""
+    busy_with_others: tuple[float, float] = (0.0, 0.0)
+    """Share of the cores' time that others took just before the service started, and just after it
+    stopped: a figure of a machine that is busy otherwise says little."""
 
     @property
     def replica_seconds(self) -> float:
@@ -118,10 +122,15 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump(config_for(plan, bundle)), encoding="utf-8")
+    before = _busy()
     with _serving(config, folder) as (process, url):
         seconds, result = _loaded(plan, url, process, folder, watch)
         lines = _lines(process)
-    return Run(plan, seconds, result, lines)
+    return Run(plan, seconds, result, lines, (before, _busy()))
+
+
+def _busy() -> float:
+    return round(psutil.cpu_percent(BUSY_SECONDS) / 100, 3)
 
 
 @contextmanager

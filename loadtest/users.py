@@ -5,6 +5,7 @@ says ``LOCUST_SKIP_MONKEY_PATCH``; nothing here needs the patches.
 """
 
 import math
+import random
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,7 @@ class Work:
     timeout: float
     """Seconds without a byte of an answer after which a request has failed."""
     pause: float = 0.0
-    """Seconds between an answer and a user's next request."""
+    """Seconds between an answer and a user's next request, on average."""
     counted_from: float = math.inf
     """Requests sent before this moment of ``time.perf_counter`` are not counted."""
     last_answer: float = math.inf
@@ -101,8 +102,9 @@ class SentinelUser(FastHttpUser):
         }
 
     def wait_time(self) -> float:
-        """Seconds until the next request; asked by Locust."""
-        return self.work.pause
+        """Seconds until the next request; asked by Locust. Of one length they would keep users that
+        were once answered together in step, a wave a pause."""
+        return random.uniform(0.5, 1.5) * self.work.pause
 
     def send(self, kind: Kind) -> None:
         """One request of this kind, counted with its outcome."""

@@ -1,10 +1,9 @@
 """What the demonstration makes of its runs: a table, a picture, and a config for each policy."""
 
-from pathlib import Path
 from typing import Any
 
 from loadtest.autoscale_demo import DEFAULT, OURS, PLANS, Runs, table
-from loadtest.autoscale_picture import draw
+from loadtest.autoscale_picture import spike_plot
 from loadtest.scale_run import STAGES, Plan, Run, Second, config_for
 
 
@@ -18,7 +17,7 @@ def spike(*late: float | None) -> Run:
     seconds = [second(at, 1 + at // 2, p95) for at, p95 in enumerate(late)]
     after = Second(len(late), dict.fromkeys(STAGES, 1), {}, None)
     result = {"requests": 10, "transactions_per_s": 8.0, "p95_ms": 60.0, "failed": 1, "shed": 1}
-    return Run(Plan(policy={}), [*seconds, after], result, [])
+    return Run(Plan(policy={}), [*seconds, after], result, [], (0.1, 0.2))
 
 
 RUNS = Runs({OURS: spike(10, 60, None), DEFAULT: spike(70, 70, 70)})
@@ -34,12 +33,15 @@ def test_the_table_has_a_column_for_each_policy() -> None:
     columns, rows = table(RUNS)
     assert columns == ["", OURS, DEFAULT]
     assert all(len(row) == 3 for row in rows)
+    assert rows[-1] == ["cores busy with others before and after", "10%, 20%", "10%, 20%"]
     assert rows[0] == ["seconds with p95 over 50 ms", "2", "3"]
 
 
-def test_the_picture_is_drawn_also_where_nothing_was_answered(tmp_path: Path) -> None:
-    draw(RUNS.by_policy, tmp_path / "spike.png")
-    assert (tmp_path / "spike.png").read_bytes().startswith(b"\x89PNG")
+def test_the_picture_is_drawn_also_where_nothing_was_answered_and_the_same_each_time() -> None:
+    drawn = spike_plot(RUNS.by_policy)
+    assert b"transactions/s" in drawn
+    assert b"FraudRouter" in drawn
+    assert spike_plot(RUNS.by_policy) == drawn
 
 
 def test_serves_default_policy_is_serves_own_defaults_within_the_same_bounds() -> None:
