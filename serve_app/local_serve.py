@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve._private.api import serve_start
-from ray.serve.config import AutoscalingConfig
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import (
     ApplicationStatus,
@@ -252,6 +252,7 @@ _INSIDE: dict[str, type[BaseModel]] = {
     "applications": ServeApplicationSchema,
     "deployments": DeploymentSchema,
     "autoscaling_config": AutoscalingConfig,
+    "autoscaling_policy": AutoscalingPolicy,
     "http_options": HTTPOptionsSchema,
     "logging_config": LoggingConfig,
     "ray_actor_options": RayActorOptionsSchema,

@@ -290,6 +290,7 @@ def test_a_config_that_cannot_be_used_is_one_line(
             "min_replicas",
         ),
         (("applications", 0, "deployments", 2, "ray_actor_options"), "num_cpu", "num_cpus"),
+        (("applications", 0, "autoscaling_policy"), "policy_kwarg", "policy_kwargs"),
     ],
 )
 def test_a_key_that_serve_would_pass_over_in_silence_is_refused(
