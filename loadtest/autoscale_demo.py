@@ -23,9 +23,9 @@ from loadtest.scale_run import STAGES, CannotRun, Plan, Run, Second, run
 
 OURS, DEFAULT = "by queue", "Serve's default"
 PLANS = {
-    # Seconds of a cluster's minutes, so that coming and going fits into a demonstration.
-    OURS: Plan(policy={"shrink_seconds": 15, "cooldown_seconds": 5}),
-    DEFAULT: Plan(policy=None),
+    # Our settings as shipped: a minute of spike, and time to see replicas go a minute after it.
+    OURS: Plan(policy={}, seconds=150, after=45),
+    DEFAULT: Plan(policy=None, seconds=150, after=5),
 }
 
 

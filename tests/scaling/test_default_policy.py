@@ -30,5 +30,5 @@ def test_ours_has_replicas_at_work_before_serves_default_has(
 
 def test_serves_default_policy_knows_nothing_of_ours(spike_by_default: Run) -> None:
     assert changes(spike_by_default) == []
-    assert spike_by_default.result["requests"] > 500
+    assert spike_by_default.result["requests"] > 300
     assert not any(second.gauges for second in spike_by_default.seconds)
