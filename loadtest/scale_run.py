@@ -25,7 +25,7 @@ from sentinel.errors import SentinelError
 
 STAGES = ("FraudRouter", "XGBoost", "IsolationForest")
 SMALL_CPUS = {"FraudRouter": 0.1}
-OTHERS_CPUS = 0.02
+OTHERS_CPUS = 0.04
 """What a replica reserves here: so little that a load which two cores bear, beside who makes it and
 beside replicas that start, is too much for one of each."""
 START_SECONDS, STOP_SECONDS = 180.0, 90.0
@@ -43,7 +43,7 @@ class Plan(msgspec.Struct, frozen=True):
     policy: Mapping[str, float] | None
     """Settings of our policy (``ScalingSettings``); ``None`` for Serve's default one."""
     shape: Shape = Shape.SPIKE
-    users: int = 15
+    users: int = 30
     pause: float = 1.0
     """Seconds between an answer and a user's next request, on average."""
     rows: int = 80
