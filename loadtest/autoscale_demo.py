@@ -23,9 +23,9 @@ from loadtest.scale_run import STAGES, CannotRun, Plan, Run, Second, run
 
 OURS, DEFAULT = "by queue", "Serve's default"
 PLANS = {
-    # Our settings as shipped: a minute of spike, and time to see replicas go a minute after it.
-    OURS: Plan(policy={}, seconds=150, after=45),
-    DEFAULT: Plan(policy=None, seconds=150, after=5),
+    # Our settings as shipped, and time to see replicas go a minute after the spike.
+    OURS: Plan(policy={}, seconds=120, after=35),
+    DEFAULT: Plan(policy=None, seconds=120, after=5),
 }
 
 

@@ -13,7 +13,7 @@ from sentinel.console import note
 from sentinel.errors import SentinelError
 
 BENCH = "bench"
-README, PAGE = "README.md", "docs/benchmarks.md"
+README, PAGE, AUTOSCALING = "README.md", "docs/benchmarks.md", "docs/autoscaling.md"
 
 
 class NoPlace(SentinelError):
@@ -41,6 +41,7 @@ SHOWN = (
     Shown(PAGE, "Memory", "serving.md", [4]),
     Shown(PAGE, "Cores", "serving.md", [5]),
     Shown(PAGE, "Where the router's time goes", "router-profile.md", [0]),
+    Shown(AUTOSCALING, "A spike", "autoscale.md", [0]),
 )
 
 _TABLE = re.compile(r"(?:^\|.*\n)+", re.MULTILINE)
