@@ -152,7 +152,7 @@ def _serving(config: Path, folder: Path) -> Iterator[tuple[psutil.Popen, str]]:
             deadline = time.monotonic() + START_SECONDS
             while not _page(url, "/ready"):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise CannotRun(f"the service did not start; {log} says why")
+                    raise CannotRun(f"the service did not start: {_last_line(log)}")
                 time.sleep(0.5)
             yield process, url
         finally:
@@ -191,7 +191,7 @@ def _loaded(
                 load.terminate()
                 load.wait(STOP_SECONDS)
     if not out.stat().st_size:
-        raise CannotRun(f"no load was put on the service; {folder / 'load.log'} says why")
+        raise CannotRun(f"no load was put on the service: {_last_line(folder / 'load.log')}")
     return _together(seen, timeline), json.loads(out.read_text(encoding="utf-8"))
 
 
@@ -210,6 +210,12 @@ def _together(seen: Sequence[Second], timeline: Path) -> list[Second]:
         found.append(Second(line["seconds"], last.replicas, last.gauges, line))
     after = [one for one in seen if one.at > lines[-1]["at"]]
     return found + [Second(one.at - began, one.replicas, one.gauges, None) for one in after]
+
+
+def _last_line(log: Path) -> str:
+    """What a command said last, which is why it ended; the log may not outlive this run."""
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    return next((line for line in reversed(lines) if line.strip()), "it does not say why")
 
 
 def _when(second: Second) -> float:
