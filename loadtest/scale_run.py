@@ -43,7 +43,7 @@ class Plan(msgspec.Struct, frozen=True):
     policy: Mapping[str, float] | None
     """Settings of our policy (``ScalingSettings``); ``None`` for Serve's default one."""
     shape: Shape = Shape.SPIKE
-    users: int = 30
+    users: int = 20
     pause: float = 1.0
     """Seconds between an answer and a user's next request, on average."""
     rows: int = 80
