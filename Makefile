@@ -49,13 +49,14 @@ test-redis: setup
 	$(BIN)/python -m pytest tests/redis
 
 # Replicas that come and go on a real Ray Serve, with small replicas: some twenty minutes, ten of
-# them a steady load (SENTINEL_STEADY_SECONDS).
+# them a steady load (SENTINEL_STEADY_SECONDS says otherwise).
 test-scaling: setup
 	$(BIN)/python -m pytest tests/scaling
 
 # One spike, by our policy and by Serve's default: the table and the picture of docs/autoscaling.md.
 demo-autoscale: setup $(BUNDLE)/manifest.json
 	$(BIN)/python -m loadtest.autoscale_demo --bundle $(BUNDLE) --out bench
+	$(BIN)/python -m loadtest.figures
 
 # The same promises on real tables, which the repository does not hold: DATA=folder with
 # creditcard.parquet and transactions.parquet.

@@ -29,6 +29,10 @@ def test_a_second_without_an_answer_is_late_and_what_comes_after_the_load_costs_
     assert run.replica_seconds == 3 * (1 + 1 + 2)
 
 
+def test_a_second_in_which_nobody_asked_is_not_late() -> None:
+    assert spike(None, 10, None, None, 70, None, 20).late_seconds(50) == 3
+
+
 def test_the_table_has_a_column_for_each_policy() -> None:
     columns, rows = table(RUNS)
     assert columns == ["", OURS, DEFAULT]

@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from loadtest.autoscale_demo import Runs, table
+from loadtest.autoscale_picture import spike_plot
 from loadtest.bench_command import PARTS, markdown
 from loadtest.cells import ServeBench, ratio_table, serve_table, together
 from loadtest.contenders import NAMES
@@ -86,6 +88,13 @@ def test_the_pages_show_the_committed_measurements(tmp_path: Path) -> None:
 def test_the_plot_is_drawn_from_the_committed_measurement() -> None:
     bench = msgspec.convert(measurement("serving"), ServeBench)
     assert (ROOT / "bench" / "serving.svg").read_bytes() == serving_plot(bench)
+
+
+def test_the_table_and_the_picture_of_a_spike_are_made_from_its_committed_run() -> None:
+    runs = msgspec.json.decode((ROOT / "bench" / "autoscale.json").read_bytes(), type=Runs)
+    assert (ROOT / "bench" / "autoscale.md").read_text() == markdown(*table(runs)) + "\n"
+    assert (ROOT / "bench" / "autoscale.svg").read_bytes() == spike_plot(runs.by_policy)
+    assert all(run.result["failed"] == 0 for run in runs.by_policy.values())
 
 
 def test_the_counts_of_the_kill_tests_are_the_committed_ones() -> None:
