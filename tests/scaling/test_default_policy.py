@@ -7,6 +7,9 @@ from loadtest.bench_command import markdown
 from loadtest.scale_run import STAGES, Run
 from tests.scaling.conftest import BEGINS, changes
 
+pytestmark = pytest.mark.timeout(900)
+"""Whichever test is first makes both runs, of two to three minutes each."""
+
 
 @pytest.fixture
 def told(spike: Run, spike_by_default: Run, capsys: pytest.CaptureFixture[str]) -> None:
