@@ -19,15 +19,15 @@ def rays_here() -> set[str]:
     found: set[str] = set()
     for process in psutil.process_iter(["cmdline"]):
         named = _GCS.findall(" ".join(process.info["cmdline"] or ()))
-        if named and _network(process.pid) == ours:
+        if named and _network(process.pid) in (ours, None):
             found.update(named)
     return found
 
 
-def _network(pid: int) -> str:
-    """The network namespace of a process; one name for all where there are none, or it has gone or
-    is another user's: such a one counts as here."""
+def _network(pid: int) -> str | None:
+    """The network namespace of a process; ``None`` where it cannot be told (another user's process,
+    one that has gone, a system without them): such a one counts as here."""
     try:
         return os.readlink(f"/proc/{pid}/ns/net")
     except OSError:
-        return _network(os.getpid()) if os.path.exists("/proc/self/ns/net") else ""
+        return None

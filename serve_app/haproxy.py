@@ -1,11 +1,11 @@
 """HAProxy with a bound before the routers: what they have no room for is refused by HAProxy itself.
 
-To refuse a request costs a router's event loop more than half of what answering it does, since most
-of that is reading and writing HTTP. Offered three times what it can do, a router that refuses the
-rest itself answers a tenth of its peak. HAProxy refuses for a twentieth of that, but Serve writes
-its configuration and has no setting for such a bound. It does take another program for HAProxy
-(``RAY_SERVE_HAPROXY_BINARY_PATH``): this one adds the bound to the configuration that Serve wrote,
-and becomes HAProxy.
+To refuse a request costs a router's event loop more than half of what answering it does, since
+most of that is reading and writing HTTP (bench/router-profile.md). So a router that is offered
+several times what it can do, and refuses the rest itself, hardly answers any. HAProxy refuses for
+much less, but Serve writes its configuration and has no setting for such a bound. It does take
+another program for HAProxy (``RAY_SERVE_HAPROXY_BINARY_PATH``): this one adds the bound to the
+configuration that Serve wrote, and becomes HAProxy.
 
 Each router is given ``AT_ONCE`` requests at once; as many again as ``WAITING`` wait in HAProxy for
 each router that is up; a POST beyond is answered 503 with Retry-After, as a router would. Whatever
@@ -22,10 +22,11 @@ from serve_app import problems
 
 AT_ONCE = 128
 """Requests that a router is given at once: all connections of a bench of 64 to 128, and more than
-fly in its two batches, so that it never idles. Its event loop is quicker with fewer."""
+fly in its two batches, so that it never idles."""
 
 WAITING = 64
-"""Requests a router that wait in HAProxy. With those above, what two cores answer in 0.1 s."""
+"""Requests a router that wait in HAProxy: half as many again, so that a short burst is not refused.
+More would make those behind wait longer, and no more of them would be answered."""
 
 BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
 """Ray's setting: the program that Serve starts as HAProxy."""

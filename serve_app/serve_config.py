@@ -8,10 +8,10 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from deployments.bundle_ref import BundleRef
 from deployments.profile_settings import PROFILES
@@ -33,6 +33,9 @@ DEPLOYMENTS = (ROUTER, PROFILES, *LANES)
 """The deployments of the application: each has the bundle in its ``user_config``."""
 
 DEFAULT_BUNDLE = "bundles/transactions"
+
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class CannotServe(SentinelError):
@@ -103,14 +106,8 @@ def _check_scaling(application: Mapping[str, Any], origin: str) -> None:
         return
     settings = dict(_mapping(policy, "policy_kwargs", f"{origin}: autoscaling_policy"))
     settings.pop("queue", None)
-    try:
-        ScalingSettings.model_validate(settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(["autoscaling_policy.policy_kwargs", *map(str, first["loc"])])
-        unknown = first["type"] == "extra_forbidden"
-        problem = "unknown setting; docs/autoscaling.md lists them" if unknown else first["msg"]
-        raise CannotServe(f"{origin}: {place}: {problem}") from error
+    unknown = "unknown setting; docs/autoscaling.md lists them"
+    _validated(ScalingSettings, settings, origin, "autoscaling_policy.policy_kwargs", unknown)
 
 
 def _lay_args(application: dict[str, Any], origin: str, overlay: Overlay) -> AppArgs:
@@ -134,14 +131,21 @@ def _lay_args(application: dict[str, Any], origin: str, overlay: Overlay) -> App
     if isinstance(args.get("api_keys"), str) and args["api_keys"]:
         args["api_keys"] = os.path.abspath(os.path.expanduser(args["api_keys"]))
     application["args"] = args
+    unknown = "unknown argument; docs/serving.md lists them"
+    return _validated(AppArgs, args, origin, "args", unknown)
+
+
+def _validated(
+    model: type[Model], values: Mapping[str, Any], origin: str, place: str, unknown: str
+) -> Model:
+    """What stands at ``place`` of the config; ``unknown`` is said of a key it does not have."""
     try:
-        return AppArgs.model_validate(args)
+        return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(["args", *map(str, first["loc"])])
-        unknown = first["type"] == "extra_forbidden"
-        problem = "unknown argument; docs/serving.md lists them" if unknown else first["msg"]
-        raise CannotServe(f"{origin}: {place}: {problem}") from error
+        where = ".".join([place, *map(str, first["loc"])])
+        problem = unknown if first["type"] == "extra_forbidden" else first["msg"]
+        raise CannotServe(f"{origin}: {where}: {problem}") from error
 
 
 def _lay_bundle(

@@ -8,7 +8,6 @@ from tests.scaling.conftest import BEGINS, changes
 
 PROMISED = 5.0
 """Seconds from a spike to the decision for more replicas, beside the interval of decisions."""
-SHED_SHARE = 0.05
 FOLLOWED = 1.0
 """A load follows its shape once a second."""
 
@@ -32,12 +31,7 @@ def test_each_deployment_is_back_at_its_minimum_in_the_end(spike: Run, stage: st
 
 
 def test_no_request_failed_while_replicas_came_and_went(spike: Run) -> None:
-    # On cores that others use too, three processes that start may leave so few of them that the
-    # queue grows too old, and the router refuses some (503, safe to send again). The table that is
-    # shown counts those; anything else is a failure.
-    shed = spike.result["shed"]
-    assert spike.result["failed"] == shed, spike.result["problems"]
-    assert shed <= SHED_SHARE * spike.result["requests"]
+    assert spike.result["failed"] == 0, spike.result["problems"]
     assert spike.result["requests"] > 300
 
 
