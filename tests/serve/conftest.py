@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from loadtest.serve_configs import fixed
 from serve_app.keys import add_key
 from tests.serve.serving import Row, Served, Stage, sentinel_serve
 
@@ -31,6 +32,19 @@ def served(stage: Stage, plain_bundle: str, tmp_path_factory: pytest.TempPathFac
             plain_bundle, tmp_path_factory.mktemp("served"), "--bundle", plain_bundle
         ),
     )
+
+
+@pytest.fixture
+def one_of_each(
+    stage: Stage, plain_bundle: str, tmp_path_factory: pytest.TempPathFactory
+) -> Served:
+    """``sentinel serve`` with the plain bundle and one replica of everything, whatever the load."""
+
+    def start() -> AbstractContextManager[Served]:
+        folder = tmp_path_factory.mktemp("one_of_each")
+        return sentinel_serve(plain_bundle, folder, str(fixed(folder)), "--bundle", plain_bundle)
+
+    return stage.get("one_of_each", start)
 
 
 @pytest.fixture

@@ -92,11 +92,11 @@ async def _to_a_router_that_stands_still(served: Served) -> tuple[list[Answer], 
     return meanwhile, answers
 
 
-def test_what_there_is_no_room_for_never_comes_to_the_router(served: Served) -> None:
-    _wait_until_bounded(served)
+def test_what_there_is_no_room_for_never_comes_to_the_router(one_of_each: Served) -> None:
+    _wait_until_bounded(one_of_each)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4 * AT_THE_SAME_TIME), most))
-    meanwhile, answers = asyncio.run(_to_a_router_that_stands_still(served))
+    meanwhile, answers = asyncio.run(_to_a_router_that_stands_still(one_of_each))
 
     # The router answers nothing meanwhile, so all of these are HAProxy's.
     assert len(meanwhile) == AT_THE_SAME_TIME - ROOM

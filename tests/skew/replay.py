@@ -45,6 +45,8 @@ class Replay:
     seed: int = 0
     sent_again: int = 0
     requests: int = 0
+    killed: int = 0
+    """The process id of the router that was killed."""
     late: set[int] = field(default_factory=set)
     """Rows whose label comes after the label delay."""
     labelled: int = 0
@@ -115,8 +117,8 @@ class Replay:
         rows = self.table.transactions.take(slice(start, stop))
         kill = self.requests == self.kill_at
         if kill:
-            victim = self.served.replicas("FraudRouter")[0]
-            os.kill(victim, signal.SIGKILL)
+            self.killed = self.served.replicas("FraudRouter")[0]
+            os.kill(self.killed, signal.SIGKILL)
         deadline = time.monotonic() + 60
         while not self._answered(rows):
             assert time.monotonic() < deadline, "never answered"
