@@ -24,8 +24,8 @@ class TreeModel:
 
         :raises BundleError: the bytes are no model this product can run.
         """
-        # XGBoost, and scikit-learn which it imports, take seconds: more than all else that a router
-        # or a command needs, and those read bundles without running a model.
+        # XGBoost and ONNX take a second to import: a router or a command that reads bundles without
+        # running a model need not pay for it.
         import onnxruntime as ort
 
         from sentinel.trees import read_ensemble, to_booster, to_onnx

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import xgboost as xgb
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from sentinel.errors import BundleError
 from sentinel.ubjson import read_ubjson
+from sentinel.xgboost_alone import xgboost as xgb
 
 if TYPE_CHECKING:
     from sklearn.ensemble import IsolationForest
