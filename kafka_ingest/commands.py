@@ -2,6 +2,9 @@
 
 import typer
 
+from kafka_ingest.produce_command import produce
+
 
 def register(app: typer.Typer) -> None:
     """Adds this package's commands to the ``sentinel`` command line."""
+    app.command()(produce)

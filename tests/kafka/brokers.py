@@ -13,6 +13,7 @@ from confluent_kafka import (
     Consumer,
     IsolationLevel,
     KafkaError,
+    KafkaException,
     Message,
     Producer,
     TopicPartition,
@@ -133,8 +134,15 @@ class Brokers:
         level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
         asked = {TopicPartition(topic, p): OffsetSpec.latest() for p in self.partitions(topic)}
         admin = AdminClient(self.client)
-        found = admin.list_offsets(asked, isolation_level=level)
-        return {where.partition: got.result(30).offset for where, got in found.items()}
+        deadline = time.monotonic() + 60
+        while True:
+            found = admin.list_offsets(asked, isolation_level=level)
+            try:
+                return {where.partition: got.result(30).offset for where, got in found.items()}
+            except KafkaException:  # its leader is being chosen, as after a start or a kill
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
 
     def read(self, topic: str, settle_s: float = 90.0) -> list[Record]:
         """Every record of a topic that a ``read_committed`` consumer sees, by partition and
