@@ -5,12 +5,21 @@ All of it belongs to one thread, in which Kafka also says that partitions come o
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka import Message as Record
+from confluent_kafka.admin import AdminClient
 
 from kafka_ingest.connection import Connection
 from kafka_ingest.errors import WorkerFailed
@@ -21,6 +30,10 @@ logger = logging.getLogger("sentinel.kafka")
 
 ASK_SECONDS = 10.0
 """Longest wait for the broker to say what is committed, before it is asked again."""
+
+
+ASK_PAUSE = 0.1
+"""Seconds until then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +62,14 @@ class Intake:
         self._settings = settings
         self._on_leave = on_leave
         self._ends: dict[int, int] = {}
+        self._begun: set[int | None] = set()
         self._moved = False
         self._paused = False
         self.base: dict[int, Counts] = {}
+        self.member: Any = None
+        """Who we are in the group, for the transaction. Asked in this thread alone: another's
+        question is not answered while this one is held up by ``on_leave``."""
+        self._admin: AdminClient = connection.admin()
         self.consumer: Consumer = connection.open(Consumer, _config(settings, instance))
 
     def start(self) -> None:
@@ -71,6 +89,7 @@ class Intake:
         """
         found = self.consumer.consume(self._settings.batch_records, self._settings.poll_ms / 1000)
         records = [record for record in found if record.error() is None]
+        self._begun |= {record.partition() for record in records}
         ends: dict[Any, int] = {
             record.partition(): (record.offset() or 0) + 1 for record in records
         }
@@ -86,6 +105,7 @@ class Intake:
         if self._moved or (self._paused and ends):
             self._moved = True
             return None
+        self.member = self.consumer.consumer_group_metadata()
         self._ends |= ends
         return Batch(records, ends)
 
@@ -106,13 +126,18 @@ class Intake:
             self.base[where.partition] = counts_of(where.metadata)
             if where.offset >= 0:
                 self._ends[where.partition] = where.offset
-            at = where.offset if where.offset >= 0 else OFFSET_BEGINNING
-            try:
-                self.consumer.seek(TopicPartition(self._topic, where.partition, at))
-            except KafkaException as error:
-                # Nothing of it was fetched yet: it begins at what is committed anyway.
-                if error.args[0].code() != KafkaError._STATE:
-                    raise WorkerFailed(f"{self._topic}: {error.args[0].str()}") from error
+            if where.partition in self._begun:
+                self._seek(where.partition, where.offset)
+
+    def _seek(self, partition: int, offset: int) -> None:
+        """Only where fetching has begun: elsewhere it begins at what is committed anyway, and the
+        client would wait for ever to be able to seek."""
+        at = offset if offset >= 0 else OFFSET_BEGINNING
+        try:
+            self.consumer.seek(TopicPartition(self._topic, partition, at))
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._STATE:
+                raise WorkerFailed(f"{self._topic}: {error.args[0].str()}") from error
 
     def again(self) -> None:
         """What was read and not committed is to be read again: ``poll`` says so next."""
@@ -135,14 +160,22 @@ class Intake:
         self.consumer.close()
 
     def _committed(self, ours: list[TopicPartition]) -> list[TopicPartition]:
+        """By a client of its own: the consumer's requests wait behind its joining of the group,
+        which others may hold up. An open transaction of who had a partition before is waited for.
+        """
+        asked = ConsumerGroupTopicPartitions(self._settings.group, ours)
         while True:
+            (answer,) = self._admin.list_consumer_group_offsets(
+                [asked], require_stable=True, request_timeout=ASK_SECONDS
+            ).values()
             try:
-                return self.consumer.committed(ours, ASK_SECONDS)
+                return answer.result().topic_partitions
             except KafkaException as error:
                 found = error.args[0]
                 if found.fatal():
                     raise WorkerFailed(f"{self._topic}: {found.str()}") from error
                 logger.warning("%s: %s; asked again", self._topic, found.str())
+                time.sleep(ASK_PAUSE)
 
     def _assigned(self, _: Consumer, came: list[TopicPartition]) -> None:
         logger.info("%s: partitions %s came", self._topic, [one.partition for one in came])
@@ -151,6 +184,9 @@ class Intake:
     def _leave(self, gone: list[TopicPartition], lost: bool) -> None:
         logger.info("%s: partitions %s go", self._topic, [one.partition for one in gone])
         self._moved = True
+        self._begun -= {one.partition for one in gone}
+        if not lost:
+            self.member = self.consumer.consumer_group_metadata()
         self._on_leave(lost)
 
 

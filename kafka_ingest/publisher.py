@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from kafka_ingest.connection import Connection
 from kafka_ingest.errors import Aborted, Fenced, WorkerFailed
@@ -97,8 +97,9 @@ class Publisher:
         for letter in outcome.dead:
             self._bury(letter)
 
-    def commit(self, offsets: Sequence[TopicPartition], consumer: Consumer) -> None:
-        """Commits what was published, and with it that these records are done.
+    def commit(self, offsets: Sequence[TopicPartition], member: Any) -> None:
+        """Commits what was published, and with it that these records are done; ``member``: see
+        ``Intake``.
 
         :raises Aborted: it cannot be: to be aborted.
         """
@@ -106,11 +107,10 @@ class Publisher:
         # 2. the group's offsets join the transaction, which the brokers refuse to who is no longer
         #    in the group;
         # 3. the transaction is committed: from here on all of it is seen, or none.
-        group = consumer.consumer_group_metadata()
         if offsets:
             self._persist(
                 lambda: self._producer.send_offsets_to_transaction(
-                    list(offsets), group, CALL_SECONDS
+                    list(offsets), member, CALL_SECONDS
                 )
             )
         self._persist(lambda: self._producer.commit_transaction(CALL_SECONDS))

@@ -260,8 +260,8 @@ class Worker(Generic[Read]):
     async def _complete(self) -> None:
         start = time.monotonic()
         offsets, counts = self._offsets()
-        consumer = self._intake.consumer
-        await self._in_publisher(lambda: self._publisher.commit(offsets, consumer))
+        member = self._intake.member
+        await self._in_publisher(lambda: self._publisher.commit(offsets, member))
         took = time.monotonic() - start
         self._commit_seconds += 0.2 * (took - self._commit_seconds)
         total = sum(counts.values(), Counts())
