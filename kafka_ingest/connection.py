@@ -9,9 +9,9 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ClusterMetadata
@@ -29,6 +29,8 @@ RESERVED = {
     "transactional.id": "each worker has its own",
 }
 """Settings that a file may not hold, and why: a promise rests on each."""
+
+Answer = TypeVar("Answer")
 
 _INDIRECT = re.compile(r"\$\{(env|file):([^}]+)\}")
 _LOG = logging.getLogger("sentinel.kafka")
@@ -115,6 +117,30 @@ class Connection:
                     raise KafkaFailed(f"{problem}; expected a Kafka broker: {why}") from error
 
 
+def patiently(call: Callable[[], Answer], patience: float = 60.0) -> Answer:
+    """The answer to a question that a cluster may not be ready for yet: after a start it takes it a
+    while to say who keeps a group's offsets.
+
+    :raises KafkaException: what went wrong is of another kind, or lasts.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return call()
+        except KafkaException as error:
+            passing = error.args[0].retriable() or error.args[0].code() in _PASSING
+            if not passing or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+_PASSING = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
+)
 _REFUSALS = (KafkaError._AUTHENTICATION, KafkaError._SSL)
 
 

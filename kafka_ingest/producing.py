@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, Message, Producer
 from numpy.typing import NDArray
 
 from kafka_ingest.connection import Connection, KafkaFailed
+from kafka_ingest.keys import record_keys
 from kafka_ingest.transaction_json import TransactionJson
 from sentinel.dataset import DatasetDescription
 from sentinel.input_files import Piece, RowReader
@@ -136,6 +137,7 @@ class Sender:
         self._producer: Producer = connection.open(Producer, PRODUCER)
         self._servers = connection.servers
         self._topic = topic
+        self._description = description
         self._json = TransactionJson(description)
         self._stop = stop
         self._sent = 0
@@ -174,7 +176,7 @@ class Sender:
         for batch in batches:
             some = batch if limit is None else batch.take(slice(0, limit - self._sent))
             when = due(some, self._sent)
-            keys, values = self._json.keys(some), self._json.values(some)
+            keys, values = record_keys(some, self._description), self._json.values(some)
             at = 0
             while at < len(values):
                 if self._stop.is_set() or self._failed:

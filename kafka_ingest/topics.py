@@ -82,6 +82,11 @@ def input_plan(name: str, new: NewTopics) -> TopicPlan:
     return TopicPlan(name, new.partitions, _kept(new.transactions_days))
 
 
+def output_plan(name: str, new: NewTopics) -> TopicPlan:
+    """The topic that decisions go to."""
+    return TopicPlan(name, new.partitions, _kept(new.results_days))
+
+
 def plans(names: TopicNames, new: NewTopics) -> list[TopicPlan]:
     """All topics that the stream needs."""
     results = _kept(new.results_days)
@@ -90,7 +95,7 @@ def plans(names: TopicNames, new: NewTopics) -> list[TopicPlan]:
     labels = {**_kept(new.labels_days), "cleanup.policy": "compact,delete"}
     return [
         input_plan(names.input, new),
-        TopicPlan(names.output, new.partitions, results),
+        output_plan(names.output, new),
         TopicPlan(names.alerts, new.partitions, results),
         TopicPlan(names.dead_letters, 1, dead),
         TopicPlan(names.labels, 1, labels),

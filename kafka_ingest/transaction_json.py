@@ -31,13 +31,6 @@ class TransactionJson:
         columns = [self._column(name, transactions) for name in self._description.inputs]
         return list(map(self._encode, map(self._row, *columns)))
 
-    def keys(self, transactions: Transactions) -> list[bytes]:
-        """(n,) what the order of the stream is kept for: the customer (the first entity of the
-        description), or the transaction where there are no entities."""
-        entities = self._description.entities
-        column = transactions.entities[entities[0]] if entities else transactions.ids
-        return [name.encode() for name in column.to_pylist()]
-
     def _column(self, name: str, transactions: Transactions) -> Sequence[Any]:
         description = self._description
         if name == description.id:

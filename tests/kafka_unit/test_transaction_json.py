@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from kafka_ingest.keys import record_keys
 from kafka_ingest.transaction_json import TransactionJson
 from sentinel.dataset import DatasetDescription, load_description, parse_description
 from sentinel.made_up import random_transactions
@@ -60,7 +61,7 @@ def test_the_key_is_the_customer_else_the_transaction() -> None:
         description = load_description(name)
         made = random_transactions(description, 5, rng, now=1_600_000_000)
         expected = (made.entities[of] if of else made.ids).to_pylist()
-        assert TransactionJson(description).keys(made) == [one.encode() for one in expected]
+        assert record_keys(made, description) == [one.encode() for one in expected]
 
 
 def test_names_that_json_must_escape_arrive_whole() -> None:
