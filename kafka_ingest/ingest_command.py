@@ -54,6 +54,13 @@ def ingest(
     until_caught_up: Annotated[
         bool, typer.Option("--until-caught-up", help="End when all there is now is done.")
     ] = False,
+    demo: Annotated[
+        bool,
+        typer.Option("--demo", help="Ten seconds of it without a server, with --bundle."),
+    ] = False,
+    bundle: Annotated[
+        str | None, typer.Option(metavar="URI", help="Of --demo: what scores in this process.")
+    ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object.")
     ] = False,
@@ -65,6 +72,9 @@ def ingest(
 
     Example: sentinel ingest --bootstrap-servers localhost:9092 --until-caught-up --json
     """
+    if demo or bundle is not None:
+        _demo(demo, bundle, json)
+        return
     from kafka_ingest.connection import Connection
     from kafka_ingest.joined_ray import joined_ray
     from kafka_ingest.settings import WorkerSettings
@@ -93,6 +103,18 @@ def ingest(
         "seconds": round(result.seconds, 3),
         "restarts": result.restarts,
     }
+    if json:
+        print_json(found)
+    else:
+        note(", ".join(f"{name}: {value:,}" for name, value in found.items()))
+
+
+def _demo(asked: bool, bundle: str | None, json: bool) -> None:
+    if not asked or bundle is None:
+        raise UsageError("--demo and --bundle URI go together; without them a running application")
+    from kafka_ingest.demo_command import demo
+
+    found = demo(bundle)
     if json:
         print_json(found)
     else:
