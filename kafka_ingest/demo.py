@@ -137,8 +137,11 @@ class StreamWorker(threading.Thread):
             self._loop.run_until_complete(self._worker.run())
         except BaseException as error:
             self.error = error
+        finally:
+            self._loop.close()
 
     def stop(self) -> None:
         """What is under way is committed before the thread ends."""
-        self._loop.call_soon_threadsafe(self._worker.stop)
+        with contextlib.suppress(RuntimeError):  # it has ended already
+            self._loop.call_soon_threadsafe(self._worker.stop)
         self.join(30)
