@@ -132,6 +132,9 @@ lock: setup
 	grep -E "^($$(paste -sd'|' $(RIVALS)/runtime.in)|scikit-learn)==" requirements.lock | tr -d '\\' > build/runtime.txt
 	for name in litserve mlserver reference; do \
 		$(LOCK) $(RIVALS)/$$name.in -c build/runtime.txt -o $(RIVALS)/$$name.lock || exit 1; done
+	@# quixstreams refuses the newest pydantic, which runs no model.
+	grep -v '^pydantic==' build/runtime.txt > build/runtime-quix.txt
+	$(LOCK) $(RIVALS)/quixstreams.in -c build/runtime-quix.txt -o $(RIVALS)/quixstreams.lock
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
