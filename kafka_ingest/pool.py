@@ -119,12 +119,12 @@ class Pool:
         first = last = await asyncio.to_thread(self._eye.look)
         try:
             while not self._stop.is_set():
+                if until_caught_up and last.reached(first.ends):
+                    break
                 await self._reap()
                 look = await self._look()
                 self._decide(look, await self._states())
                 last = look or last
-                if until_caught_up and last.reached(first.ends):
-                    break
                 await self._sleep(LOOK_SECONDS)
         finally:
             await self._end()

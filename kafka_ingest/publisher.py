@@ -9,6 +9,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -134,7 +135,7 @@ class Publisher:
                 self._once(produce, topic, value, key)
             except KafkaException as error:
                 raise self._judged(error) from error
-        self._producer.poll(0)
+        self._serve()
 
     def _bury(self, letter: DeadLetter) -> None:
         headers: list[tuple[str, str | bytes | None]] = [*letter.headers()]
@@ -169,9 +170,16 @@ class Publisher:
         """:raises Aborted: the brokers take nothing, for longer than a transaction may last."""
         start = time.monotonic()
         while len(self._producer) >= WAITING_RECORDS // 2:
-            self._producer.poll(0.05)
+            self._serve(0.05)
             if time.monotonic() - start > 60:
                 raise Aborted("the brokers take nothing")
+
+    def _serve(self, seconds: float = 0) -> None:
+        """Hands over reports; raises what ends the worker."""
+        try:
+            self._producer.poll(seconds)
+        except KafkaException as error:
+            raise self._judged(error) from error
 
     def _once(self, call: Callable[..., object], *arguments: Any) -> None:
         try:
@@ -184,7 +192,6 @@ class Publisher:
     def _persist(self, call: Callable[[], object]) -> None:
         """Makes a call of the transaction's protocol, again while that may help."""
         while True:
-            self._producer.poll(0)
             try:
                 call()
                 return
@@ -195,7 +202,8 @@ class Publisher:
 
     def _judged(self, error: KafkaException) -> Exception:
         """What an error means."""
-        self._producer.poll(0)  # reports of dead letters that are too large
+        with suppress(KafkaException):  # reports of dead letters that are too large
+            self._producer.poll(0)
         found: KafkaError = error.args[0]
         if found.code() in _FENCED and not found.txn_requires_abort():
             return Fenced(f"{self._id}: another worker has this id: {found.str()}")

@@ -36,6 +36,10 @@ HELD_SECONDS = 0.5
 """A batch that the next stage has no room for so long makes the worker stop fetching; it goes on
 polling then, as a member of its group must."""
 
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+"""Seconds before the records of an aborted transaction are done again: first, doubled for each one
+after it, and at most."""
+
 HURRY_SECONDS = 0.02
 """Between two looks at whether a transaction that is to end soon has all that was under way."""
 
@@ -97,6 +101,7 @@ class Worker(Generic[Read]):
         self._commit_seconds = 0.05
         self._life = 0
         self._count = 0
+        self._pause = FIRST_PAUSE
         self._ending = False
         self._quiet = asyncio.Condition()
         self._hurry = asyncio.Event()
@@ -263,6 +268,7 @@ class Worker(Generic[Read]):
         member = self._intake.member
         await self._in_publisher(lambda: self._publisher.commit(offsets, member))
         took = time.monotonic() - start
+        self._pause = FIRST_PAUSE
         self._commit_seconds += 0.2 * (took - self._commit_seconds)
         total = sum(counts.values(), Counts())
         for partition, more in counts.items():
@@ -297,6 +303,9 @@ class Worker(Generic[Read]):
         self._void()
         self._meter.aborted()
         await self._in_publisher(self._publisher.abort)
+        # What was refused is refused again at once: whoever refuses needs time.
+        await asyncio.sleep(self._pause)
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
         await self._end_transaction()
 
     async def _end_transaction(self) -> None:
