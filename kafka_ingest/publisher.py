@@ -9,7 +9,6 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -57,6 +56,7 @@ class Publisher:
         self._topics = topics
         self._id = transactional_id
         self._leaving = False
+        self._fatal: KafkaError | None = None
         self._too_large: set[Place] = set()
         timeout = int(1000 * settings.transaction_timeout_s)
         self._producer: Producer = connection.open(
@@ -67,10 +67,15 @@ class Publisher:
                 "message.timeout.ms": timeout,
                 "queue.buffering.max.messages": WAITING_RECORDS,
                 "message.max.bytes": LARGEST,
+                "error_cb": self._noted,
                 "linger.ms": 5,
                 "compression.type": "lz4",
             },
         )
+
+    def _noted(self, error: KafkaError) -> None:
+        if error.code() in _FENCED:
+            self._fatal = error
 
     def start(self) -> None:
         """Ends what a worker before left open under this id, and shuts that one out.
@@ -202,9 +207,15 @@ class Publisher:
 
     def _judged(self, error: KafkaException) -> Exception:
         """What an error means."""
-        with suppress(KafkaException):  # reports of dead letters that are too large
-            self._producer.poll(0)
         found: KafkaError = error.args[0]
+        try:
+            self._producer.poll(0)  # reports of dead letters that are too large
+        except KafkaException as why:
+            found = why.args[0]
+        if found.fatal() and found.code() != KafkaError._FATAL:
+            self._fatal = found
+        elif found.code() == KafkaError._FATAL:  # as every call says from then on
+            found = self._fatal or found
         if found.code() in _FENCED and not found.txn_requires_abort():
             return Fenced(f"{self._id}: another worker has this id: {found.str()}")
         if found.txn_requires_abort():

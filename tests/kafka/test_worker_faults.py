@@ -226,7 +226,7 @@ def test_a_record_may_hold_many_transactions_as_arrow(
 def test_a_full_sink_is_waited_for(kafka: Brokers, prefix: str, plain_bundle: str) -> None:
     async def scene() -> None:
         flow = stream(kafka, prefix, LocalApp(plain_bundle), transaction_timeout_s=4)
-        _set(kafka, flow.names.output, "max.message.bytes", "1")
+        _set(kafka, flow.names.output, "max.message.bytes", "150")
         send(kafka, flow.names.input, payments(1_000))
         async with flow.working():
             await asyncio.sleep(8)
