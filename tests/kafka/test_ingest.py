@@ -1,4 +1,4 @@
-"""``sentinel ingest`` on real brokers, a real Ray Serve and Redis, with what may be killed killed."""
+"""``sentinel ingest`` on a real broker, a real Ray Serve and Redis, each killed in its turn."""
 
 import asyncio
 import os
