@@ -19,7 +19,7 @@ BATCH_ROWS = 1_000
 
 Value = TypeVar("Value")
 
-MEASURED = (*RECIPES, "sentinel-profiles", "sentinel-profiles-redis")
+MEASURED = (*RECIPES, "sentinel-profiles", "sentinel-profiles-redis", "kafka", "quixstreams")
 """The contenders that some part of ``sentinel bench`` measures."""
 
 NOT_ASKED = "not asked for (--only)"
