@@ -67,6 +67,10 @@ def measure_stream(on_step: OnStep = lambda _: None) -> ServeBench:
     :raises ContenderFailed: the service or the broker does not start.
     """
     check_wrk()
+    if not (_services() / "up").exists():
+        why = f"no {_services()}/up; {SERVICES} says where the folder is that has kafka/up"
+        names = ("kafka", "quixstreams")
+        return ServeBench(dict.fromkeys(names), dict.fromkeys(names, why), [], {})
     with tempfile.TemporaryDirectory() as place, _broker(Path(place) / "kafka") as brokers:
         bench = _Bench(brokers, Path(place), on_step)
         bench.with_profiles()
@@ -225,20 +229,21 @@ class _Bench:
 
 @contextmanager
 def _broker(folder: Path) -> Iterator[str]:
-    """:raises ContenderFailed: there is none to start."""
-    services = Path(os.environ.get(SERVICES) or Path.cwd().parent / "shared" / "services")
-    up, down = services / "kafka" / "up", services / "kafka" / "down"
-    if not up.exists():
-        raise ContenderFailed(f"no {up}; {SERVICES} says where the folder is that has kafka/up")
+    """:raises ContenderFailed: it does not start."""
+    up, down = _services() / "up", _services() / "down"
     done = subprocess.run([up, "--dir", folder], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ContenderFailed(f"the broker does not start: {done.stderr[-300:]}")
     try:
         yield done.stdout.strip().removeprefix("KAFKA_BOOTSTRAP=")
     finally:
-        subprocess.run(
-            [down, "--dir", folder, "--kill", "--wipe"], capture_output=True, check=False
-        )
+        command = [down, "--dir", folder, "--kill", "--wipe"]
+        subprocess.run(command, capture_output=True, check=False)
+
+
+def _services() -> Path:
+    named = os.environ.get(SERVICES)
+    return (Path(named) if named else Path.cwd().parent / "shared" / "services") / "kafka"
 
 
 def _sentinel() -> str:
