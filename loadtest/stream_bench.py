@@ -237,7 +237,7 @@ def _broker(folder: Path) -> Iterator[str]:
     try:
         yield done.stdout.strip().removeprefix("KAFKA_BOOTSTRAP=")
     finally:
-        command = [down, "--dir", folder, "--kill", "--wipe"]
+        command = [str(down), "--dir", str(folder), "--kill", "--wipe"]
         subprocess.run(command, capture_output=True, check=False)
 
 
