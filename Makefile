@@ -8,7 +8,7 @@ DATA ?= ../shared/data
 SERVICES ?= ../shared/services
 PORT ?= 8000
 
-.PHONY: setup run test test-serve test-score test-skew test-redis test-kafka test-scaling test-data demo-autoscale bench bench-quick bench-quality bench-router bench-faults lint format lock clean
+.PHONY: setup run test test-serve test-score test-skew test-redis test-kafka test-scaling test-data demo-autoscale bench bench-quick bench-quality bench-router bench-faults bench-kafka-faults lint format lock clean
 
 setup: $(STAMP)
 
@@ -109,6 +109,13 @@ bench-quality: setup
 # The counts of docs/serving.md: what clients were told while replicas were killed under load.
 bench-faults: setup
 	SENTINEL_COUNTS=$(abspath bench/faults.md) $(BIN)/python -m pytest tests/serve/test_pair.py
+
+# The table of docs/kafka.md: what became of every record while something was killed or refused.
+bench-kafka-faults: setup
+	rm -f bench/kafka-faults.md
+	SENTINEL_SERVICES_DIR=$(abspath $(SERVICES)) SENTINEL_COUNTS=$(abspath bench/kafka-faults.md) \
+		$(BIN)/python -m pytest tests/kafka/test_worker_faults.py tests/kafka/test_ingest.py
+	$(BIN)/python -m loadtest.figures
 
 lint: setup
 	$(BIN)/ruff check .

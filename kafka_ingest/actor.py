@@ -1,6 +1,5 @@
 """A worker as a Ray actor, and what is known of it outside."""
 
-import os
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +35,6 @@ class WorkerState:
 
     progress: Progress
     counts: Counts
-    pid: int
 
 
 class WorkerActor:
@@ -78,4 +76,4 @@ class WorkerActor:
         """What it has done so far."""
         meter = self._meter
         progress = Progress(time.monotonic(), meter.busy, meter.batches, meter.rows)
-        return WorkerState(progress, meter.counts, os.getpid())
+        return WorkerState(progress, meter.counts)

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -73,7 +73,7 @@ class Result:
 
     counts: Counts
     seconds: float
-    restarts: int = field(default=0)
+    restarts: int
 
 
 class Pool:
@@ -99,11 +99,6 @@ class Pool:
         self._numbers = 0
         self.restarts = 0
         self._stop = asyncio.Event()
-
-    @property
-    def pids(self) -> dict[str, int]:
-        """The process of each worker that has said so."""
-        return dict(self._pids)
 
     def stop(self) -> None:
         """Workers commit what is under way, then ``run`` returns."""
@@ -216,11 +211,7 @@ class Pool:
         names = list(self._slots)
         asked = [_state(self._slots[name].actor) for name in names]
         found = zip(names, await asyncio.gather(*asked), strict=True)
-        states = {name: state for name, state in found if state is not None}
-        self._pids = {name: state.pid for name, state in states.items()}
-        return states
-
-    _pids: dict[str, int] = {}  # noqa: RUF012  # replaced, never changed
+        return {name: state for name, state in found if state is not None}
 
     async def _end(self) -> None:
         """Workers stop in good order; one that cannot is ended."""
