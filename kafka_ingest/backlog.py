@@ -67,6 +67,9 @@ class BacklogEye:
                 [asked], require_stable=True, request_timeout=ASK_SECONDS
             ).values()
             found = group.result().topic_partitions
+            for one in found:  # unknown is not the same as never committed
+                if one.error is not None:
+                    raise KafkaException(one.error)
             starts = self._offsets(OffsetSpec.earliest())  # type: ignore[no-untyped-call]
             ends = self._offsets(OffsetSpec.latest())  # type: ignore[no-untyped-call]
         except KafkaException as error:

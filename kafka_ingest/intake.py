@@ -169,13 +169,18 @@ class Intake:
                 [asked], require_stable=True, request_timeout=ASK_SECONDS
             ).values()
             try:
-                return answer.result().topic_partitions
+                answered = answer.result().topic_partitions
+                # A partition whose offset is not known yet has an error and no offset: taken for
+                # one that was never committed, all of it would be done again.
+                unknown = next((one.error for one in answered if one.error is not None), None)
             except KafkaException as error:
-                found = error.args[0]
-                if found.fatal():
-                    raise WorkerFailed(f"{self._topic}: {found.str()}") from error
-                logger.warning("%s: %s; asked again", self._topic, found.str())
-                time.sleep(ASK_PAUSE)
+                unknown = error.args[0]
+                if unknown.fatal():
+                    raise WorkerFailed(f"{self._topic}: {unknown.str()}") from error
+            if unknown is None:
+                return answered
+            logger.warning("%s: %s; asked again", self._topic, unknown.str())
+            time.sleep(ASK_PAUSE)
 
     def _assigned(self, _: Consumer, came: list[TopicPartition]) -> None:
         logger.info("%s: partitions %s came", self._topic, [one.partition for one in came])
