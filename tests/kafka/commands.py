@@ -44,13 +44,13 @@ class Started:
     def tell(self, number: signal.Signals) -> None:
         os.kill(self._process.pid, number)
 
-    def ended(self, timeout: float = 120) -> tuple[int, str]:
+    def ended(self, timeout: float = 240) -> tuple[int, str]:
         """Its exit code and all that it said."""
         out, err = self._process.communicate(timeout=timeout)
         return self._process.returncode, out + err
 
 
-def wait_until(true: Callable[[], bool], what: str, timeout: float = 120) -> None:
+def wait_until(true: Callable[[], bool], what: str, timeout: float = 240) -> None:
     """Waits for something that takes as long as this machine takes."""
     deadline = time.monotonic() + timeout
     while not true():

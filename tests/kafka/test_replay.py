@@ -134,9 +134,9 @@ def test_told_to_stop_it_says_how_to_go_on(
     kafka: Brokers, prefix: str, rows: Transactions, transactions_bundle: str
 ) -> None:
     send(kafka, prefix, rows.take(slice(0, 800)))
-    command = replay(kafka, prefix, transactions_bundle, "--batch", "5")
+    command = replay(kafka, prefix, transactions_bundle, "--batch", "10")
     with Started(*command) as running:
-        wait_for_more_than(200, kafka, f"{prefix}.again")
+        wait_for_more_than(20, kafka, f"{prefix}.again")
         running.tell(signal.SIGTERM)
         code, said = running.ended()
     assert code == 1
