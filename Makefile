@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BUNDLE ?= bundles/transactions
 DATA ?= ../shared/data
+SERVICES ?= ../shared/services
 PORT ?= 8000
 
-.PHONY: setup run test test-serve test-score test-skew test-redis test-scaling test-data demo-autoscale bench bench-quick bench-quality bench-router bench-faults lint format lock clean
+.PHONY: setup run test test-serve test-score test-skew test-redis test-kafka test-scaling test-data demo-autoscale bench bench-quick bench-quality bench-router bench-faults bench-kafka-faults lint format lock clean
 
 setup: $(STAMP)
 
@@ -34,7 +35,7 @@ $(BUNDLE)/manifest.json: | $(STAMP)
 test: setup
 	@mkdir -p build
 	@$(BIN)/python -m pytest tests/unit tests/loadtest > build/test.log 2>&1 & second=$$!; \
-	$(BIN)/python -m pytest tests/training tests/app; first=$$?; \
+	$(BIN)/python -m pytest tests/training tests/app tests/kafka_unit; first=$$?; \
 	wait $$second; second=$$?; cat build/test.log; exit $$((first | second))
 
 test-serve: setup
@@ -47,6 +48,13 @@ test-score: setup
 test-redis: setup
 	command -v redis-server || { apt-get update -q && apt-get install -y -q redis-server; }
 	$(BIN)/python -m pytest tests/redis
+
+# Brokers are started by SERVICES/kafka/up, which needs Java and Maven; Redis keeps the profiles that
+# must outlive a kill.
+test-kafka: setup
+	command -v redis-server || { apt-get update -q && apt-get install -y -q redis-server; }
+	command -v java && command -v mvn || { apt-get update -q && apt-get install -y -q default-jre-headless maven; }
+	SENTINEL_SERVICES_DIR=$(abspath $(SERVICES)) $(BIN)/python -m pytest tests/kafka
 
 # Replicas that come and go on a real Ray Serve, with small replicas: some twenty minutes, ten of
 # them a steady load (SENTINEL_STEADY_SECONDS says otherwise).
@@ -102,6 +110,13 @@ bench-quality: setup
 bench-faults: setup
 	SENTINEL_COUNTS=$(abspath bench/faults.md) $(BIN)/python -m pytest tests/serve/test_pair.py
 
+# The table of docs/kafka.md: what became of every record while something was killed or refused.
+bench-kafka-faults: setup
+	rm -f bench/kafka-faults.md
+	SENTINEL_SERVICES_DIR=$(abspath $(SERVICES)) SENTINEL_COUNTS=$(abspath bench/kafka-faults.md) \
+		$(BIN)/python -m pytest tests/kafka/test_worker_faults.py tests/kafka/test_ingest.py
+	$(BIN)/python -m loadtest.figures
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -124,6 +139,9 @@ lock: setup
 	grep -E "^($$(paste -sd'|' $(RIVALS)/runtime.in)|scikit-learn)==" requirements.lock | tr -d '\\' > build/runtime.txt
 	for name in litserve mlserver reference; do \
 		$(LOCK) $(RIVALS)/$$name.in -c build/runtime.txt -o $(RIVALS)/$$name.lock || exit 1; done
+	@# quixstreams refuses the newest pydantic, which runs no model.
+	grep -v '^pydantic==' build/runtime.txt > build/runtime-quix.txt
+	$(LOCK) $(RIVALS)/quixstreams.in -c build/runtime-quix.txt -o $(RIVALS)/quixstreams.lock
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

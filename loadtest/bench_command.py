@@ -12,8 +12,8 @@ import typer
 from sentinel.console import note, print_json, progress, table
 from sentinel.errors import UsageError
 
-Part = Literal["core", "serving", "profiles"]
-PARTS: tuple[Part, ...] = ("core", "serving", "profiles")
+Part = Literal["core", "serving", "profiles", "kafka"]
+PARTS: tuple[Part, ...] = ("core", "serving", "profiles", "kafka")
 
 OnStep = Callable[[str], None]
 
@@ -132,6 +132,13 @@ def _measure(part: Part, step: OnStep) -> Measurement:
         found = measure_serving(step)
         tables = [(title, *drawn) for title, drawn in serving_tables(found)]
         return Measurement(msgspec.to_builtins(found), tables, serving_plot(found))
+    if part == "kafka":
+        from loadtest.stream_bench import measure_stream
+
+        found = measure_stream(step)
+        title = "The stream, exactly once"
+        tables = [(title, *serve_table(found)), ("Beside each other", *ratio_table(found))]
+        return Measurement(msgspec.to_builtins(found), tables)
     from loadtest.profile_bench import measure_profile_serving
 
     found = measure_profile_serving(step)

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
-from loadtest.contenders import NAMES, NOT_MEASURED, RECIPES
+from loadtest.contenders import NAMES
 from loadtest.goals import Judgement, Table
 from loadtest.overload import Overload
 from loadtest.replicas import Core, Memory, Restart
@@ -18,9 +18,6 @@ from sentinel.answers import ARROW, JSON
 BATCH_ROWS = 1_000
 
 Value = TypeVar("Value")
-
-MEASURED = (*RECIPES, "sentinel-profiles", "sentinel-profiles-redis")
-"""The contenders that some part of ``sentinel bench`` measures."""
 
 NOT_ASKED = "not asked for (--only)"
 
@@ -93,7 +90,7 @@ class ServeBench(msgspec.Struct, frozen=True):
 def together(parts: Sequence[ServeBench]) -> ServeBench:
     """All that was measured, and every contender that was not, with the reason."""
     found = {n: row for part in parts for n, row in part.contenders.items() if row is not None}
-    reasons = {name: NOT_ASKED if name in MEASURED else NOT_MEASURED for name in NAMES}
+    reasons = dict.fromkeys(NAMES, NOT_ASKED)
     reasons |= _joined([part.reasons for part in parts])
     return ServeBench(
         contenders={name: found.get(name) for name in NAMES},

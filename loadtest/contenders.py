@@ -13,7 +13,6 @@ from loadtest.environments import environment_for
 from loadtest.processes import free_port
 from loadtest.serve_configs import fixed
 
-NOT_MEASURED = "not measured by this release"
 NAMES = (
     "limit",
     "sentinel",

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from loadtest.transactions import Columns, random_columns
 from sentinel.answers import ARROW, JSON
 from sentinel.dataset import ROW_ORDER, DatasetDescription
+from sentinel.made_up import Columns, random_columns
 
 Kind = Literal["single", "json", "arrow"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -90,8 +90,12 @@ class JsonParser:
 
     def parsed_one(self, body: bytes) -> Parsed:
         """As ``one``, but an error of a range is reported and not raised."""
+        return self._columns([self.read_any(body)], [0])
+
+    def read_any(self, body: bytes) -> msgspec.Struct:
+        """As ``read``, of any body; errors as ``one`` but for those of a range."""
         _check_utf8(body)
-        return self._columns([self._row(0, body)], [0])
+        return self._row(0, body)
 
     def read(self, body: bytes) -> msgspec.Struct | None:
         """One transaction, read but not yet checked for ranges, if its body is a plain one.

@@ -9,7 +9,7 @@ from starlette.types import Receive
 
 from sentinel.answers import JSON
 from sentinel.errors import MalformedInput, Overloaded
-from serve_app.arrow_size import stream_size
+from sentinel.arrow_size import stream_size
 from serve_app.problems import Problem
 
 Headers = Mapping[bytes, bytes]

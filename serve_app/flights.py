@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import secrets
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -145,24 +146,40 @@ class Flights:
             return answer
         raise AssertionError("the turns end with an error")
 
-    async def rows(self, served: ServedBundle, transactions: Transactions, caller: str) -> Outcome:
-        """What becomes of n >= 0 transactions.
+    async def rows(
+        self, served: ServedBundle, transactions: Transactions, caller: str, ahead: int = 1
+    ) -> Outcome:
+        """What becomes of n >= 0 transactions; up to ``ahead`` parts of them wait or fly at once,
+        in their order.
 
         :raises Overloaded: there is no room; never in the middle of them.
         """
         self._batch_rows = max(1, len(transactions))
         self._load.arrived(len(transactions))
         self.queue.check()
-        decisions, rows, conflicts = [], [], []
-        for start in range(0, max(1, len(transactions)), self._part):
-            part = transactions
-            if len(transactions) > self._part:
-                part = transactions.take(slice(start, start + self._part))
-            found = await self._part_of(served, part, caller)
-            decisions.append(found.decisions)
-            rows.append(found.rows + start)
-            conflicts.append(found.conflicts + start)
-        return Outcome(join(decisions), np.concatenate(rows), np.concatenate(conflicts))
+        starts = range(0, max(1, len(transactions)), self._part)
+        under_way: deque[asyncio.Task[Outcome]] = deque()
+        found: list[Outcome] = []
+        try:
+            for start in starts:
+                if len(under_way) == ahead:
+                    found.append(await under_way[0])
+                    under_way.popleft()
+                part = transactions
+                if len(transactions) > self._part:
+                    part = transactions.take(slice(start, start + self._part))
+                under_way.append(asyncio.ensure_future(self._part_of(served, part, caller)))
+            found += [await task for task in under_way]
+        finally:
+            for task in under_way:  # of a caller that has gone
+                task.cancel()
+        return Outcome(
+            join([part.decisions for part in found]),
+            np.concatenate([part.rows + start for part, start in zip(found, starts, strict=True)]),
+            np.concatenate(
+                [part.conflicts + start for part, start in zip(found, starts, strict=True)]
+            ),
+        )
 
     async def _part_of(
         self, served: ServedBundle, transactions: Transactions, caller: str

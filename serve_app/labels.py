@@ -84,6 +84,22 @@ def parse_labels(body: bytes, latest: int) -> tuple[list[Label], list[FieldError
     return labels, errors
 
 
+def parse_records(records: Sequence[bytes], latest: int) -> tuple[list[Label], list[FieldError]]:
+    """As ``parse_labels``, of a stream's records: each is the JSON of one label."""
+    labels: list[Label] = []
+    errors: list[FieldError] = []
+    for index, record in enumerate(records):
+        try:
+            found = _label(index, msgspec.json.decode(record), latest)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            found = FieldError(index, "", printable(record), f"JSON: {error}")
+        if isinstance(found, Label):
+            labels.append(found)
+        else:
+            errors.append(found)
+    return labels, errors
+
+
 def _label(index: int, item: Any, latest: int) -> Label | FieldError:
     if not isinstance(item, dict):
         expected = "an object with the fields " + ", ".join(EXPECTED)

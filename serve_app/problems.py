@@ -17,6 +17,9 @@ from sentinel.errors import (
 PROBLEM_JSON = "application/problem+json"
 _TYPE = "urn:problem-type:sentinelstream:"
 
+RETRY_SECONDS = 1
+"""How long who was refused for want of room is told to wait."""
+
 TITLES = {
     "malformed-input": "The body is not what its media type says",
     "invalid-transaction": "A field cannot be accepted",
@@ -98,7 +101,7 @@ def conflict(error: IdentityConflict) -> Problem:
 
 def overloaded(error: Overloaded) -> Problem:
     """503: there is no room; ``bound`` names what is full."""
-    members, headers = {"bound": error.bound}, {"retry-after": "1"}
+    members, headers = {"bound": error.bound}, {"retry-after": str(RETRY_SECONDS)}
     return Problem(503, "overloaded", str(error), members=members, headers=headers)
 
 

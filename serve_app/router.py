@@ -33,13 +33,13 @@ from sentinel.errors import BundleError, Overloaded
 from sentinel.load_report import LoadReport
 from sentinel.profile_store import Label
 from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE, LocalLanes
-from sentinel.transactions import Transactions
+from sentinel.stream_exchange import Contract, Labelled, OtherContract, Scored, TryLater
 from serve_app.api import RefusedBundle, create_api
 from serve_app.args import AppArgs
 from serve_app.bodies import BodyBudget
 from serve_app.exposure import check_exposure
 from serve_app.feature_log import FeatureLog
-from serve_app.flights import Flights, Outcome
+from serve_app.flights import Flights
 from serve_app.future import FutureCheck
 from serve_app.ingress import Ingress
 from serve_app.judging import PROFILES, Judging
@@ -50,6 +50,7 @@ from serve_app.node_metrics import NodeMetrics, agent_address
 from serve_app.predict import Predictor
 from serve_app.serve_config import ROUTER
 from serve_app.served import ServedBundle, served_bundle
+from serve_app.streaming import StreamDesk
 
 if TYPE_CHECKING:
     from deployments.redis_profiles import RedisProfiles
@@ -126,6 +127,7 @@ class FraudRouter:
         predictor = Predictor(
             self._flights, self._bodies, self._metrics, lambda: self.served, self._future
         )
+        self._stream = StreamDesk(self._flights, self._metrics, self._future, lambda: self.served)
         self._ingress = Ingress(predictor, self._metrics, self._keys, lambda: self._api)
         application = serve.get_replica_context().app_name
         self._node_metrics = NodeMetrics(agent_address(), application)
@@ -187,15 +189,6 @@ class FraudRouter:
         assert self._served is not None, "Serve calls reconfigure before it sends requests"
         return self._served
 
-    async def score(self, transactions: Transactions, caller: str) -> Outcome:
-        """What becomes of n >= 0 transactions that were parsed by the bundle served.
-
-        ``caller`` names whose ids they have, such as ``kafka:`` and a topic.
-
-        :raises Overloaded: there is no room.
-        """
-        return await self._flights.rows(self.served, transactions, caller)
-
     async def label(self, labels: Sequence[Label]) -> list[str]:
         """What became of each label, in order.
 
@@ -210,6 +203,20 @@ class FraudRouter:
             raise
         self._metrics.labelled(outcomes)
         return outcomes
+
+    async def stream_contract(self) -> Contract:
+        """See ``StreamDesk``; these three are for workers of a stream, by handle."""
+        return self._stream.contract()
+
+    async def stream_score(
+        self, topic: str, schema: str, columns: bytes
+    ) -> Scored | TryLater | OtherContract:
+        """See ``StreamDesk``."""
+        return await self._stream.score(topic, schema, columns)
+
+    async def stream_label(self, records: Sequence[bytes]) -> Labelled | TryLater:
+        """See ``StreamDesk``."""
+        return await self._stream.label(records, self.label)
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Serve calls it for the autoscaling policy (``deployments.autoscaling``)."""

@@ -32,6 +32,7 @@ from serve_app.metrics import RouterMetrics
 from serve_app.openapi import example
 from serve_app.predict import Predictor
 from serve_app.served import served_bundle
+from serve_app.streaming import StreamDesk
 
 Result = TypeVar("Result")
 
@@ -122,6 +123,7 @@ class Scene:
     bodies: BodyBudget
     client: httpx.AsyncClient
     profiles: MemoryProfiles
+    stream: StreamDesk
 
     async def predict(self, row: Any, **headers: str) -> httpx.Response:
         return await self.client.post("/predict", json=row, headers=headers)
@@ -223,4 +225,5 @@ async def _run(
     ingress = Ingress(predictor, metrics, ApiKeys(keys) if keys else None, lambda: api)
     transport = httpx.ASGITransport(ingress)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        return await scene(Scene(lanes, router, ingress, flights, bodies, client, profiles))
+        stream = StreamDesk(flights, metrics, future, lambda: served)
+        return await scene(Scene(lanes, router, ingress, flights, bodies, client, profiles, stream))

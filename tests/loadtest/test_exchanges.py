@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.exchanges import KINDS, Exchange, Kind, Outcome, exchange
-from loadtest.transactions import CannotMake, random_columns
 from sentinel.answers import each_json, many_arrow, many_json
 from sentinel.bundle import open_bundle
 from sentinel.dataset import DatasetDescription, load_description
+from sentinel.made_up import CannotMake, random_columns
 from sentinel.parse_arrow import ArrowParser
 from sentinel.parse_json import JsonParser
 from sentinel.parsing import Parsed

@@ -18,7 +18,7 @@ from loadtest.cells import (
     serve_table,
     together,
 )
-from loadtest.contenders import NAMES, NOT_MEASURED
+from loadtest.contenders import NAMES
 from loadtest.payments import CUSTOMERS, PACE, TERMINALS, batches, frauds, payments
 from loadtest.profile_bench import MEMORY, REDIS, Cells, Outcome, Phase, bodies_of, report
 from loadtest.profile_core import handbook_description, make_features, measure_profiles
@@ -80,7 +80,7 @@ def test_the_whole_result_names_every_contender_once() -> None:
     found = together([limit, profiles])
     assert tuple(found.contenders) == NAMES
     assert set(found.reasons) == {name for name, row in found.contenders.items() if row is None}
-    assert found.reasons["kafka"] == NOT_MEASURED
+    assert found.reasons["kafka"] == NOT_ASKED
     assert found.reasons["mlserver"] == NOT_ASKED
     assert found.reasons["sentinel-profiles-redis"] == NO_REDIS
     assert together([profiles]).reasons["limit"] == NOT_ASKED

@@ -1,17 +1,20 @@
 """Made-up transactions of any dataset description, all of which its parsers accept.
 
-Values are drawn column by column; ids and times are none of them, since whoever sends a row gives
-it those at that moment.
+Values are drawn column by column. ``random_columns`` leaves out ids and times, for whoever sends a
+row and gives it those at that moment; ``random_transactions`` has them.
 """
 
 import math
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from sentinel.dataset import DatasetDescription, FieldSpec
+from sentinel.dataset import ROW_ORDER, DatasetDescription, FieldSpec
 from sentinel.errors import SentinelError
+from sentinel.fields import category_codes
+from sentinel.transactions import Transactions
 
 ENTITY_KEYS = 10_000
 """How many customers, terminals and the like there are: enough that their profiles do not all lie
@@ -46,6 +49,33 @@ def random_columns(description: DatasetDescription, rows: int, rng: np.random.Ge
         for name in description.inputs
         if name not in own
     }
+
+
+def random_transactions(
+    description: DatasetDescription, rows: int, rng: np.random.Generator, now: float
+) -> Transactions:
+    """``rows`` transactions with ids that no other call gives them, all of the moment ``now``
+    (seconds since 1970).
+
+    :raises CannotMake: a field accepts no value at all.
+    """
+    drawn = random_columns(description, rows, rng)
+    run = f"{rng.integers(1 << 62):016x}"
+    numbers = [_as_numbers(drawn[name], spec) for name, spec in description.numbers.items()]
+    timed = description.time != ROW_ORDER
+    return Transactions(
+        ids=pa.array([f"{run}-{row}" for row in range(rows)], pa.string()),
+        times=np.full(rows, int(now * 1e6), np.int64) if timed else None,
+        entities={name: pa.array(drawn[name], pa.string()) for name in description.entities},
+        numbers=np.stack(numbers, axis=1),
+    )
+
+
+def _as_numbers(values: list[Any], spec: FieldSpec) -> NDArray[np.float64]:
+    if spec.type == "category":
+        codes = category_codes(spec)
+        values = [None if value is None else codes[value] for value in values]
+    return np.array(values, np.float64)  # a missing value becomes NaN
 
 
 def _column(
