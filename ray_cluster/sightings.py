@@ -25,6 +25,7 @@ class Pod(msgspec.Struct, frozen=True):
     restarts: int
     node: str
     image: str
+    container: str
     group: str = ""
     trouble: str = ""
 
@@ -79,6 +80,7 @@ def _pod(manifest: Manifest) -> Pod:
         restarts=sum(c.get("restartCount", 0) for c in containers),
         node=manifest["spec"].get("nodeName", ""),
         image=manifest["spec"]["containers"][0]["image"],
+        container=manifest["spec"]["containers"][0]["name"],
         group=labels.get("ray.io/group", ""),
         trouble="" if ready else _trouble(status, conditions),
     )

@@ -131,8 +131,8 @@ def _pods(status: Status) -> Table | None:
     drawn = _table("pods", ["", "role", "phase", "ready", "restarts", "node", ""])
     for pod in status.pods:
         ready = "yes" if pod.ready else "no"
-        row = [pod.name, pod.role, _word(pod.phase), ready, str(pod.restarts), pod.node]
-        drawn.add_row(*row, pod.trouble)
+        counted = (ready, str(pod.restarts), pod.node, pod.trouble)
+        drawn.add_row(pod.name, pod.role, _word(pod.phase), *counted)
     return drawn
 
 
