@@ -6,7 +6,7 @@ What that package raises becomes one line of ``errors.py`` here, and nowhere els
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from kubernetes import client, config
@@ -104,14 +104,14 @@ class Cluster:
 
         return asked(f"{'checking' if dry_run else 'applying'} {ref}", ask)
 
-    def patch(self, ref: Ref, operations: list[Mapping[str, Any]]) -> Manifest:
+    def patch(self, ref: Ref, operations: Sequence[Mapping[str, Any]]) -> Manifest:
         """A JSON patch (RFC 6902): all of it, or nothing if a ``test`` in it fails."""
         resource = self.resource(ref)
 
         def ask() -> Manifest:
             return _parsed(
                 resource.patch(
-                    body=operations,
+                    body=list(operations),
                     name=ref.name,
                     namespace=ref.namespace or self.namespace,
                     content_type="application/json-patch+json",

@@ -2,6 +2,9 @@
 
 import typer
 
+from ray_cluster.release_commands import deploy, drift, render, rollback
+from ray_cluster.service_commands import logs, scale, status, wait
+
 
 def register(app: typer.Typer) -> None:
     """Adds them to the ``sentinel`` command line."""
@@ -10,4 +13,6 @@ def register(app: typer.Typer) -> None:
         help="The service on a Kubernetes cluster with KubeRay.",
         no_args_is_help=True,
     )
+    for command in (render, deploy, status, wait, scale, drift, rollback, logs):
+        cluster.command()(command)
     app.add_typer(cluster)

@@ -1,0 +1,2 @@
+{{- define "sentinel.refusals" -}}
+{{- end }}
