@@ -2,6 +2,7 @@
 
 import typer
 
+from ray_cluster.gitops_commands import bounds, check, promote, smoke
 from ray_cluster.release_commands import deploy, drift, render, rollback
 from ray_cluster.service_commands import logs, scale, status, wait
 
@@ -15,4 +16,6 @@ def register(app: typer.Typer) -> None:
     )
     for command in (render, deploy, status, wait, scale, drift, rollback, logs):
         cluster.command()(command)
+    for gitops in (promote, check, smoke, bounds):
+        cluster.command()(gitops)
     app.add_typer(cluster)
