@@ -5,6 +5,7 @@ one. In Git-driven operation a pod with the right to do this, and little else, r
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
@@ -16,7 +17,7 @@ from ray_cluster.release import live_service
 
 
 class Brought(msgspec.Struct, frozen=True):
-    """``changed`` holds a line for each worker group whose bounds were not those of the RayService."""
+    """``changed`` holds a line for each worker group that had other bounds."""
 
     service: str
     namespace: str
@@ -32,9 +33,8 @@ def bring_bounds(cluster: Cluster, name: str) -> Brought:
     if manifest is None:
         raise ClusterError(f"no RayService {name} in namespace {cluster.namespace}")
     service = read_service(manifest)
-    wanted = {
-        group.group_name: group for group in service.spec.ray_cluster_config.worker_group_specs
-    }
+    groups = service.spec.ray_cluster_config.worker_group_specs
+    wanted = {group.group_name: group for group in groups}
     status = service.status
     names = {status.active_service_status.ray_cluster_name}
     names.add(status.pending_service_status.ray_cluster_name)
@@ -59,7 +59,7 @@ def _bring_to(cluster: Cluster, name: str, wanted: dict[str, WorkerGroup]) -> It
 
 def _patch(cluster: Cluster, live: Manifest, at: int, target: WorkerGroup) -> None:
     path = f"/spec/workerGroupSpecs/{at}"
-    operations = [
+    operations: list[dict[str, Any]] = [
         {"op": "test", "path": f"{path}/groupName", "value": target.group_name},
         {"op": "add", "path": f"{path}/minReplicas", "value": target.min_replicas},
         {"op": "add", "path": f"{path}/maxReplicas", "value": target.max_replicas},

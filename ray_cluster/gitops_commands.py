@@ -61,7 +61,7 @@ def check(
 
     Loads the bundle as a replica would, and holds the Serve config against Ray's own schema.
 
-    Example: sentinel cluster check --bundle s3://models/t --digest 5845f9… --serve-config "$(cat f)"
+    Example: sentinel cluster check --bundle s3://models/t --digest 5845f9… …
     """
     from ray_cluster.presync import check_commit
 

@@ -1,4 +1,4 @@
-"""Whether a commit may reach the cluster: asked by a pod of the new image before anything is applied.
+"""Whether a commit may reach the cluster: a pod of its image asks before anything is applied.
 
 What it is given is what the chart made of the commit; what it loads is what replicas would load.
 """
