@@ -13,8 +13,6 @@ app.kubernetes.io/component: {{ .part }}
 # At most 64 MiB of log a process: a pod's scratch is not endless.
 - {name: RAY_ROTATION_MAX_BYTES, value: "16777216"}
 - {name: RAY_ROTATION_BACKUP_COUNT, value: "3"}
-# The file system of the image is read only.
-- {name: HOME, value: /tmp/home}
 {{- if .Values.redis.gcs.enabled }}
 # How long Serve waits for a head that is away.
 - {name: RAY_SERVE_KV_TIMEOUT_S, value: "5"}
