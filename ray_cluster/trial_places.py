@@ -13,7 +13,7 @@ from ray_cluster.errors import CannotReach, ClusterError
 from sentinel.console import note
 
 KIND_NAME = "sentinel"
-"""The kind cluster that ``make cluster-up`` makes where there is no kubeconfig; only it goes again."""
+"""The kind cluster that ``make cluster-up`` makes where there is no kubeconfig, and removes."""
 
 
 class Place(msgspec.Struct, frozen=True):
