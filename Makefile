@@ -125,6 +125,22 @@ image: $(if $(IMAGE_BUNDLE),$(IMAGE_BUNDLE)/manifest.json)
 	ENGINE=$(ENGINE) ENGINE_FLAGS="$(ENGINE_FLAGS)" ENGINE_RUN_FLAGS="$(ENGINE_RUN_FLAGS)" \
 		ray_cluster/check-image $(IMAGE)
 
+# A trial on the kubeconfig's cluster, or on one that kind makes. IMAGE=NAME:TAG is taken as it is;
+# without it one is built, with a bundle in it. TRIAL: more options (python -m ray_cluster.trial -h).
+.PHONY: cluster-up cluster-down test-cluster
+TRIAL ?=
+GIVEN_IMAGE = $(if $(filter command environment,$(firstword $(origin IMAGE))),--image $(IMAGE))
+cluster-up: setup
+	$(BIN)/python -m ray_cluster.trial up $(GIVEN_IMAGE) $(if $(LOAD),--load '$(LOAD)') $(TRIAL)
+
+cluster-down: setup
+	$(BIN)/python -m ray_cluster.trial down $(TRIAL)
+
+# On the API server of KUBECONFIG, with KubeRay's CRDs; pods run where KUBERAY_OPERATOR says whose
+# operator runs there (docs/cluster.md). The last lines say what ran and what did not.
+test-cluster: setup
+	$(BIN)/python -m pytest tests/cluster
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -110,7 +110,8 @@ def _grafana(cluster: Cluster, name: str) -> str:
 
 def _built() -> str:
     image = f"localhost/sentinelstream:{version('sentinelstream')}"
-    run(["make", "image", f"ENGINE={engine()}"], "building the image")
+    wanted = [f"ENGINE={engine()}", f"IMAGE={image}", "IMAGE_BUNDLE=bundles/transactions"]
+    run(["make", "image", *wanted], "building the image")
     return image
 
 
