@@ -102,6 +102,45 @@ bench-quality: setup
 bench-faults: setup
 	SENTINEL_COUNTS=$(abspath bench/faults.md) $(BIN)/python -m pytest tests/serve/test_pair.py
 
+# The files of the chart that follow from the code; a test holds them equal to it.
+.PHONY: chart image
+CHART_FILES := ray_cluster/chart/files
+chart: setup
+	cp serve_app/config.yaml $(CHART_FILES)/serve-config.yaml
+	$(BIN)/python -m serve_app.environment > $(CHART_FILES)/environment.yaml
+	$(BIN)/python -m ray_cluster.dashboard > $(CHART_FILES)/dashboard.json
+
+# The image, by podman, docker or buildah (ENGINE), checked by starting it. IMAGE_BUNDLE=FOLDER bakes
+# a bundle in. Where the engine needs more: ENGINE_FLAGS before its command, BUILD_FLAGS and
+# ENGINE_RUN_FLAGS behind it (docs/cluster.md).
+ENGINE ?= $(notdir $(firstword $(shell command -v podman docker buildah)))
+IMAGE_VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+IMAGE ?= localhost/sentinelstream:$(IMAGE_VERSION)
+IMAGE_BUNDLE ?=
+REVISION = $(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null || echo unknown)
+image: $(if $(IMAGE_BUNDLE),$(IMAGE_BUNDLE)/manifest.json)
+	$(ENGINE) $(ENGINE_FLAGS) build $(BUILD_FLAGS) --file ray_cluster/Containerfile --tag $(IMAGE) \
+		--build-arg VERSION=$(IMAGE_VERSION) --build-arg REVISION=$(REVISION) \
+		--build-arg BUNDLE=$(IMAGE_BUNDLE) .
+	ENGINE=$(ENGINE) ENGINE_FLAGS="$(ENGINE_FLAGS)" ENGINE_RUN_FLAGS="$(ENGINE_RUN_FLAGS)" \
+		ray_cluster/check-image $(IMAGE)
+
+# A trial on the kubeconfig's cluster, or on one that kind makes. IMAGE=NAME:TAG is taken as it is;
+# without it one is built, with a bundle in it. TRIAL: more options (python -m ray_cluster.trial -h).
+.PHONY: cluster-up cluster-down test-cluster
+TRIAL ?=
+GIVEN_IMAGE = $(if $(filter command environment,$(firstword $(origin IMAGE))),--image $(IMAGE))
+cluster-up: setup
+	$(BIN)/python -m ray_cluster.trial up $(GIVEN_IMAGE) $(if $(LOAD),--load '$(LOAD)') $(TRIAL)
+
+cluster-down: setup
+	$(BIN)/python -m ray_cluster.trial down $(TRIAL)
+
+# On the API server of KUBECONFIG, with KubeRay's CRDs; pods run where KUBERAY_OPERATOR says whose
+# operator runs there (docs/cluster.md). The last lines say what ran and what did not.
+test-cluster: setup
+	$(BIN)/python -m pytest tests/cluster
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -120,6 +159,7 @@ RIVALS := loadtest/rivals
 lock: setup
 	$(LOCK) pyproject.toml -o requirements.lock
 	$(LOCK) pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+	$(LOCK) ray_cluster/image.in -c requirements.lock -o ray_cluster/image.lock
 	@mkdir -p build
 	grep -E "^($$(paste -sd'|' $(RIVALS)/runtime.in)|scikit-learn)==" requirements.lock | tr -d '\\' > build/runtime.txt
 	for name in litserve mlserver reference; do \

@@ -27,9 +27,9 @@ def _operator(service: RayService, waited_s: float) -> Iterator[str]:
     status, now = service.status, service.metadata.generation
     if (status.observed_generation or 0) >= now or waited_s < PATIENCE_S:
         return
-    seen = f"has seen change {status.observed_generation} of {now}"
+    seen = f"has seen more than change {status.observed_generation} of {now}"
     if not status.observed_generation:
-        seen = "has not looked at it"
+        seen = "has looked at it yet"
     yield f"no operator {seen}: is KubeRay's running? kubectl get pods -A | grep kuberay-operator"
 
 

@@ -70,16 +70,13 @@ def _given_up(status: RayServiceStatus) -> Health | None:
 
 
 def _failed_application(status: RayServiceStatus) -> Health | None:
-    for which, cluster in (
-        ("", status.active_service_status),
-        ("new ", status.pending_service_status),
-    ):
+    # A cluster that is still coming up may be UNHEALTHY for a moment; a failed deploy stays so.
+    active, pending = status.active_service_status, status.pending_service_status
+    for which, cluster, words in (("", active, FAILED), ("new ", pending, FAILED[:1])):
         for name, application in cluster.application_statuses.items():
-            if application.status in FAILED:
-                said = failure(application)
-                return Health(
-                    Word.DEGRADED, f"{which}application {name} {application.status}: {said}"
-                )
+            if application.status in words:
+                what = f"{which}application {name} {application.status}"
+                return Health(Word.DEGRADED, f"{what}: {failure(application)}")
     return None
 
 

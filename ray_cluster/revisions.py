@@ -62,7 +62,7 @@ def choose(known: Sequence[Revision], service: str, number: int | None) -> Revis
     for revision in known:
         if revision.number == number:
             return revision
-    wanted = "an earlier revision" if number is None else f"revision {number}"
+    wanted = "earlier revision" if number is None else f"revision {number}"
     have = ", ".join(str(revision.number) for revision in known) or "none"
     raise ClusterError(
         f"RayService {service} has no {wanted}; known: {have} (each deploy and scale makes one)"

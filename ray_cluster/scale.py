@@ -134,12 +134,13 @@ def with_replicas(serve_config: str, bounds: Bounds, deployment: str | None) -> 
     if bounds.low == 0:
         raise UsageError(f"--replicas is {bounds}; expected 1 at least: no replica, no answers")
     content = yaml.safe_load(serve_config)
-    scaling = {
-        each["name"]: each["autoscaling_config"]
-        for application in content["applications"]
-        for each in application.get("deployments") or []
-        if isinstance(each.get("autoscaling_config"), dict)
-    }
+    scaling = {}
+    for application in content["applications"]:
+        for each in application.get("deployments") or []:
+            if isinstance(each.get("autoscaling_config"), dict):
+                # A copy: in YAML, several may share one by an alias.
+                each["autoscaling_config"] = dict(each["autoscaling_config"])
+                scaling[each["name"]] = each["autoscaling_config"]
     if deployment is not None and deployment not in scaling:
         have = ", ".join(scaling) or "none"
         raise ClusterError(f"no deployment {deployment!r} that scales by itself; those are {have}")

@@ -10,8 +10,9 @@ app.kubernetes.io/component: {{ .part }}
 - {name: {{ $name }}, value: {{ $value | quote }}}
 {{- end }}
 - {name: RAY_SERVE_HAPROXY_NBTHREAD, value: {{ max 1 (min 4 (div (int .Values.workers.cpus) 2)) | quote }}}
-# The file system of the image is read only.
-- {name: HOME, value: /tmp/home}
+# At most 64 MiB of log a process: a pod's scratch is not endless.
+- {name: RAY_ROTATION_MAX_BYTES, value: "16777216"}
+- {name: RAY_ROTATION_BACKUP_COUNT, value: "3"}
 {{- if .Values.redis.gcs.enabled }}
 # How long Serve waits for a head that is away.
 - {name: RAY_SERVE_KV_TIMEOUT_S, value: "5"}

@@ -26,7 +26,31 @@
 {{- end -}}
 {{- end -}}
 {{- $_ := set $application "deployments" $deployments -}}
+{{- if .Values.ingest.enabled -}}
+{{- $ingest := include "sentinel.ingest" . | fromYaml -}}
+{{- $_ := set $config "applications" (append $config.applications $ingest) -}}
+{{- end -}}
 {{- toYaml $config -}}
+{{- end }}
+
+{{/* The application that reads Kafka: one deployment that watches over its pool of workers. */}}
+{{- define "sentinel.ingest" -}}
+{{- with .Values.ingest -}}
+name: ingest
+route_prefix: null
+import_path: kafka_ingest.app:build
+args:
+  bootstrap_servers: {{ .bootstrapServers | quote }}
+  input: {{ .topics.input | quote }}
+  output: {{ .topics.decisions | quote }}
+  alerts: {{ .topics.alerts | quote }}
+  dead_letters: {{ .topics.deadLetters | quote }}
+  group: {{ .group | quote }}
+  workers: {{ printf "%v:%v" .workers.min .workers.max }}
+  {{- if .configSecret }}
+  config: /etc/sentinel/kafka/librdkafka.properties
+  {{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "sentinel.serveArgs" -}}
@@ -39,5 +63,6 @@ allow_anonymous: {{ .Values.api.allowAnonymous }}
 {{- if .Values.redis.profiles.enabled }}
 profiles:
   uri: {{ printf "%s://%s%s/%v" (ternary "rediss" "redis" .Values.redis.tls) (empty .Values.redis.username | ternary "" (printf "%s@" .Values.redis.username)) (include "sentinel.redisAddress" .) .Values.redis.profiles.database }}
+  password_file: /etc/sentinel/redis/password
 {{- end }}
 {{- end }}
