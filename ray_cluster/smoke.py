@@ -45,41 +45,51 @@ def smoke(url: str, digest: str, *, key: str = "", patience_s: float = 120.0) ->
     headers = {"authorization": f"Bearer {key}"} if key else {}
     pool = urllib3.PoolManager(headers=headers, retries=False)
     began = time.monotonic()
-    good, seen = 0, "nothing was asked"
+    good, example = 0, None
     while good < IN_A_ROW:
         try:
-            _post(pool, url, digest)
+            example = example or _Example.of(pool, url)  # another bundle may want other fields
+            _post(pool, url, digest, example)
             good += 1
         except _NotYet as error:
-            good, seen = 0, str(error)
-            if time.monotonic() - began >= patience_s:
-                refused = _refused(pool, url)
-                reasons = [seen, *refused]
-                waited = time.monotonic() - began
+            good, example = 0, None
+            waited = time.monotonic() - began
+            if waited >= patience_s:
+                reasons = [str(error), *_refused(pool, url)]
                 raise NotReady(f"{url} does not answer by {digest}", waited, reasons) from error
             time.sleep(PAUSE_S)
     return Smoked(digest, good, round(time.monotonic() - began, 1))
 
 
-def _post(pool: urllib3.PoolManager, url: str, digest: str) -> None:
-    transaction = _transaction(pool, url)
-    answer = _ask(pool, "POST", f"{url}/predict", json=transaction)
+class _Example(msgspec.Struct, frozen=True):
+    """The service's own example of a transaction, and which of its fields are its id and time."""
+
+    row: dict[str, Any]
+    id: str
+    time: str
+
+    @classmethod
+    def of(cls, pool: urllib3.PoolManager, url: str) -> "_Example":
+        description = _ask(pool, "GET", f"{url}/model")["description"]
+        document = _ask(pool, "GET", f"{url}/openapi.json")
+        made: dict[str, Any] = dict(document["components"]["schemas"]["Transaction"]["example"])
+        made.update(dict.fromkeys(description.get("entities") or (), ENTITY))
+        return cls(made, description["id"], description["time"])
+
+    def as_new(self) -> dict[str, Any]:
+        """A transaction of now that nobody has sent before."""
+        row = self.row | {self.id: f"smoke-{secrets.token_hex(8)}"}
+        if self.time in row:
+            row[self.time] = datetime.now(UTC).isoformat(timespec="seconds")
+        return row
+
+
+def _post(pool: urllib3.PoolManager, url: str, digest: str, example: _Example) -> None:
+    answer = _ask(pool, "POST", f"{url}/predict", json=example.as_new())
     if answer.get("model_version") != digest:
         raise _NotYet(f"the answer came from bundle {answer.get('model_version')}")
     if answer.get("degraded"):
         raise _NotYet("the answer was degraded: something it rests on is missing (see /ready)")
-
-
-def _transaction(pool: urllib3.PoolManager, url: str) -> dict[str, Any]:
-    """The example of the service's own description, as a new transaction of now."""
-    description = _ask(pool, "GET", f"{url}/model")["description"]
-    document = _ask(pool, "GET", f"{url}/openapi.json")
-    made: dict[str, Any] = dict(document["components"]["schemas"]["Transaction"]["example"])
-    made.update(dict.fromkeys(description.get("entities") or (), ENTITY))
-    made[description["id"]] = f"smoke-{secrets.token_hex(8)}"
-    if description["time"] in made:
-        made[description["time"]] = datetime.now(UTC).isoformat(timespec="seconds")
-    return made
 
 
 def _refused(pool: urllib3.PoolManager, url: str) -> list[str]:
@@ -89,9 +99,12 @@ def _refused(pool: urllib3.PoolManager, url: str) -> list[str]:
         content = msgspec.json.decode(answer.data)
     except (urllib3.exceptions.HTTPError, msgspec.DecodeError):
         return []
-    refused = [f"refused: {name}: {why}" for name, why in (content.get("refused") or {}).items()]
-    missing = [f"missing: {name}: {why}" for name, why in (content.get("missing") or {}).items()]
-    return refused + missing
+    refused = [
+        f"{each['deployment']} refused bundle {each['bundle']}: {each['reason']}"
+        for each in content.get("refused") or ()
+    ]
+    missing = content.get("missing") or {}
+    return refused + [f"{name} is missing: {why}" for name, why in missing.items()]
 
 
 def _ask(pool: urllib3.PoolManager, method: str, place: str, **body: Any) -> dict[str, Any]:
