@@ -7,7 +7,7 @@ BUNDLE ?= bundles/transactions
 DATA ?= ../shared/data
 PORT ?= 8000
 
-.PHONY: setup run test test-serve test-score test-skew test-redis test-scaling test-data demo-autoscale bench bench-quick bench-quality bench-router bench-faults lint format lock clean
+.PHONY: setup run test test-serve test-score test-skew test-redis test-gitops test-scaling test-data demo-autoscale bench bench-quick bench-quality bench-router bench-faults lint format lock clean
 
 setup: $(STAMP)
 
@@ -47,6 +47,13 @@ test-score: setup
 test-redis: setup
 	command -v redis-server || { apt-get update -q && apt-get install -y -q redis-server; }
 	$(BIN)/python -m pytest tests/redis
+
+# A real Argo CD on a real API server of its own, from SERVICES; the last lines say what ran and what
+# did not.
+SERVICES ?= ../shared/services
+test-gitops: setup
+	command -v redis-server || { apt-get update -q && apt-get install -y -q redis-server; }
+	SERVICES=$(abspath $(SERVICES)) $(BIN)/python -m pytest tests/gitops
 
 # Replicas that come and go on a real Ray Serve, with small replicas: some twenty minutes, ten of
 # them a steady load (SENTINEL_STEADY_SECONDS says otherwise).

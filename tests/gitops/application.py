@@ -45,8 +45,8 @@ class ArgoCD:
 
 
 class Application:
-    """The application ``sentinel`` of the apps chart, as a test's own: in another namespace, by another
-    repository, with the trial's values below those of production.yaml."""
+    """The application ``sentinel`` of the apps chart as a test's own: in another namespace, by
+    another repository, with the trial's values below those of production.yaml."""
 
     def __init__(self, argo: ArgoCD, folder: Path, service: Service) -> None:
         self.argo = argo
@@ -145,6 +145,11 @@ class Application:
             return ""
         results = operation["syncResult"].get("resources") or []
         return "\n".join([operation["message"], *(each.get("message", "") for each in results)])
+
+    def waits_for(self) -> str:
+        """What the running sync waits for; empty while none runs."""
+        operation = self.live().get("status", {}).get("operationState", {})
+        return operation.get("message", "") if operation.get("phase") == "Running" else ""
 
     def cannot_render(self) -> str:
         """Why the newest commit is no set of objects; empty while it is one."""

@@ -1,8 +1,8 @@
 """What a node and KubeRay's operator do, done by the tests where there is neither.
 
-A hook's pod is *run*: its own command with its own arguments and environment, by the rights of its own
-account; its status is then what the command's real result makes it. The RayService's status is set by
-hand. docs/gitops.md says which rows rest on this.
+A hook's pod is *run*: its own command with its own arguments and environment, by the rights of its
+own account; its status is then what the command's real result makes it. The RayService's status is
+set by hand. docs/gitops.md says which rows rest on this.
 """
 
 import json
@@ -144,6 +144,6 @@ def live_ray_cluster(cluster: Cluster) -> Ref:
     return Ref.of(made)
 
 
-def kill(pid_file: Path) -> None:
-    """Ends the process that this file names, as a node that goes down would: at once."""
-    os.kill(int(pid_file.read_text().split()[0]), 9)
+def end(pid_file: Path, number: int) -> None:
+    """Sends a signal to the process that this file of its starter names."""
+    os.kill(int(pid_file.read_text().split()[0]), number)

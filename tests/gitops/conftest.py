@@ -1,5 +1,5 @@
-"""A real Argo CD on a real API server, a repository and a namespace for each test, and at the end a list
-of what ran and what did not.
+"""A real Argo CD on a real API server, a repository and a namespace for each test, and at the end a
+list of what ran and what did not.
 
 Both are started here, in folders of their own, from ``SERVICES`` (``../shared/services`` beside the
 checkout), and are gone in the end. No operator and no node: by_hand.py says what is done instead.
@@ -90,6 +90,7 @@ def application(argo: ArgoCD, tmp_path: Path, plain_bundle: str) -> Iterator[App
         made.repository.commit_values(
             "Begin",
             bundle={"uri": plain_bundle, "digest": open_bundle(plain_bundle).digest},
+            argocd={"smokeSeconds": 3},
         )
         try:
             yield made

@@ -1,5 +1,5 @@
-"""The real app at a port of this machine, by one bundle at a time: what the smoke asks where no pods
-run. Which bundle it has is the test's to say, as it would be the replicas'."""
+"""The real app at a port of this machine, by one bundle at a time: what the smoke asks where no
+pods run. Which bundle it has is the test's to say, as it would be the replicas'."""
 
 import asyncio
 import socket
