@@ -22,6 +22,7 @@ from ray_cluster.rayservice import RayService, read_service
 from ray_cluster.release import deploy, live_service
 from ray_cluster.render import Release, render
 from ray_cluster.sightings import Pod, pods
+from ray_cluster.trial import make_passwords
 from ray_cluster.wait import wait
 from tests.cluster.kube import TRIAL, eventually, kubernetes_version
 
@@ -48,7 +49,9 @@ class Service:
     def deploy(self, image: str, *settings: str) -> None:
         repository, _, tag = image.rpartition(":")
         of_image = (f"image.repository={repository}", f"image.tag={tag}")
-        deploy(self.cluster, render(Release(settings=(*TRIAL, *SMALL, *of_image, *settings))))
+        manifests = render(Release(settings=(*TRIAL, *SMALL, *of_image, *settings)))
+        make_passwords(self.cluster, manifests)
+        deploy(self.cluster, manifests)
 
     def wait(self) -> float:
         return wait(self.cluster, "sentinel", READY_S, print).seconds
