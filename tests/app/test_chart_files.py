@@ -138,3 +138,12 @@ def test_the_image_has_the_dependencies_but_those_that_train_and_measure() -> No
     assert names(project["dependencies"]) - own == {"locust", "matplotlib", "scikit-learn"}
     assert own <= names(project["dependencies"])
     assert not {name for name in locked("ray_cluster/image.lock") if name.startswith("nvidia")}
+
+
+def test_values_and_alerts_are_documented() -> None:
+    docs = (ROOT / "docs" / "chart.md").read_text()
+    for value in read(CHART / "values.yaml"):
+        assert f"`{value}`" in docs, value
+    rules = [r["alert"] for g in read(FILES / "rules.yaml")["groups"] for r in g["rules"]]
+    listed = re.findall(r"^\| `(Sentinel\w+)` \|", docs, re.M)
+    assert listed == rules
