@@ -139,7 +139,7 @@ cluster-down: setup
 # On the API server of KUBECONFIG, with KubeRay's CRDs; pods run where KUBERAY_OPERATOR says whose
 # operator runs there (docs/cluster.md). The last lines say what ran and what did not.
 test-cluster: setup
-	command -v promtool || { apt-get update -q && apt-get install -y -q prometheus; }
+	command -v promtool && command -v redis-server || { apt-get update -q && apt-get install -y -q prometheus redis-server; }
 	$(BIN)/python -m pytest tests/chart; chart=$$?; \
 	$(BIN)/python -m pytest tests/cluster; exit $$((chart | $$?))
 
