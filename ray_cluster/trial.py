@@ -48,7 +48,7 @@ def up(options: argparse.Namespace) -> None:
         options.name,
         cluster.namespace,
         tuple(options.values),
-        (*_image_settings(image), *_without_monitors(cluster), *options.set),
+        (*image_settings(image), *_without_monitors(cluster), *options.set),
     )
     manifests = render(release)
     make_passwords(cluster, manifests)
@@ -119,7 +119,11 @@ def _built() -> str:
     return image
 
 
-def _image_settings(image: str) -> tuple[str, ...]:
+def image_settings(image: str) -> tuple[str, ...]:
+    """The chart's settings for this image.
+
+    :raises ClusterError: neither a tag nor a digest; what runs must be known.
+    """
     name, at, digest = image.partition("@")
     if at:
         return (f"image.repository={name}", f"image.digest={digest}")
