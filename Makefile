@@ -119,7 +119,7 @@ chart: setup
 
 # The image, by podman, docker or buildah (ENGINE), checked by starting it. IMAGE_BUNDLE=FOLDER bakes
 # a bundle in. Where the engine needs more: ENGINE_FLAGS before its command, BUILD_FLAGS and
-# ENGINE_RUN_FLAGS behind it (docs/cluster.md).
+# ENGINE_RUN_FLAGS behind it (docs/chart.md).
 ENGINE ?= $(notdir $(firstword $(shell command -v podman docker buildah)))
 IMAGE_VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 IMAGE ?= localhost/sentinelstream:$(IMAGE_VERSION)
@@ -146,7 +146,9 @@ cluster-down: setup
 # On the API server of KUBECONFIG, with KubeRay's CRDs; pods run where KUBERAY_OPERATOR says whose
 # operator runs there (docs/cluster.md). The last lines say what ran and what did not.
 test-cluster: setup
-	$(BIN)/python -m pytest tests/cluster
+	command -v promtool && command -v redis-server || { apt-get update -q && apt-get install -y -q prometheus redis-server; }
+	$(BIN)/python -m pytest tests/chart; chart=$$?; \
+	$(BIN)/python -m pytest tests/cluster; exit $$((chart | $$?))
 
 lint: setup
 	$(BIN)/ruff check .

@@ -73,6 +73,7 @@ def deploy(
 
     Example: sentinel cluster deploy -n fraud -f production.yaml --wait
     """
+    from ray_cluster.needed_secrets import missing_secrets
     from ray_cluster.release import deploy as deploy_release
     from ray_cluster.wait import wait
 
@@ -80,6 +81,8 @@ def deploy(
     manifests = render_release(_release(name, cluster.namespace, values, settings))
     if create_namespace:
         _make_namespace(cluster)
+    for needed in missing_secrets(cluster, manifests):
+        note(f"Secret {needed} is not in {cluster.namespace} yet: pods wait until someone makes it")
     with progress("checking") as step:
         done = deploy_release(cluster, manifests, force=force, on_object=step)
     if ready:

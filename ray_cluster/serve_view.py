@@ -16,12 +16,14 @@ RAY_TOKEN_HEADER = "x-ray-authorization"
 
 
 class ServeDeployment(msgspec.Struct, frozen=True):
-    """``running`` replicas of ``target``; ``message`` is Serve's."""
+    """``running`` replicas of ``target``, ``maximum`` at most (None where it does not scale by
+    itself); ``message`` is Serve's."""
 
     name: str
     status: str
     running: int
     target: int
+    maximum: int | None = None
     message: str = ""
 
 
@@ -65,11 +67,17 @@ def _application(name: str, content: dict[str, Any]) -> ServeApplication:
             status=each["status"],
             running=sum(r["state"] == "RUNNING" for r in each["replicas"]),
             target=each["target_num_replicas"],
+            maximum=_maximum(each),
             message=each.get("message") or "",
         )
         for each in content["deployments"].values()
     ]
     return ServeApplication(name, content["status"], content.get("message") or "", deployments)
+
+
+def _maximum(deployment: dict[str, Any]) -> int | None:
+    scaling = (deployment.get("deployment_config") or {}).get("autoscaling_config") or {}
+    return scaling.get("max_replicas")
 
 
 def _token_header(cluster: Cluster, ray_cluster: str) -> dict[str, str]:

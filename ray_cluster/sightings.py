@@ -49,7 +49,7 @@ def pods(cluster: Cluster, service: RayService) -> list[Pod]:
         for pod in cluster.objects("v1", "Pod", f"ray.io/cluster={ray_cluster}"):
             found[pod["metadata"]["name"]] = pod
     order = {"head": 0, "worker": 1}
-    views = [_pod(manifest) for manifest in found.values()]
+    views = [pod_of(manifest) for manifest in found.values()]
     return sorted(views, key=lambda pod: (pod.cluster, order.get(pod.role, 2), pod.name))
 
 
@@ -64,7 +64,8 @@ def clusters_of(service: RayService) -> list[str]:
     return list(dict.fromkeys(c.ray_cluster_name for c in both if c.ray_cluster_name))
 
 
-def _pod(manifest: Manifest) -> Pod:
+def pod_of(manifest: Manifest) -> Pod:
+    """A Pod's manifest in short."""
     labels = manifest["metadata"].get("labels") or {}
     status = manifest.get("status") or {}
     containers = status.get("containerStatuses") or []

@@ -17,9 +17,8 @@ import pytest
 from ray_cluster.api import Cluster, connect
 from ray_cluster.objects import Manifest, Ref
 from ray_cluster.render import Release, render
-from tests.cluster.kube import TRIAL, kubernetes_version
+from tests.cluster.kube import OPERATOR, TRIAL, kubernetes_version
 
-OPERATOR = os.environ.get("KUBERAY_OPERATOR", "")
 NO_OPERATOR = (
     "KUBERAY_OPERATOR is not set: it names KubeRay's operator, which runs pods and is not in any "
     "package registry"

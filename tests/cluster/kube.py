@@ -20,6 +20,9 @@ Found = TypeVar("Found")
 TRIAL = ("monitoring.enabled=false",)
 """Prometheus' kinds are not KubeRay's: a server with KubeRay's CRDs alone does not know them."""
 
+OPERATOR = os.environ.get("KUBERAY_OPERATOR", "")
+"""KubeRay's operator, where one runs: a program's path, or an image's name; "" where none does."""
+
 UP = Path(__file__).parents[2].parent / "shared" / "services" / "kube" / "up"
 
 

@@ -9,10 +9,12 @@ from ray_cluster.api import FIELD_MANAGER, Cluster
 from ray_cluster.apply import check_all
 from ray_cluster.argo import TRACKING
 from ray_cluster.errors import CannotRender, KeptByArgo, RefusedByCluster
+from ray_cluster.needed_secrets import Needed, missing_secrets
 from ray_cluster.objects import Manifest, Ref, ray_service
 from ray_cluster.release import deploy, live_service, the_service
 from ray_cluster.render import Release, render
 from ray_cluster.revisions import revisions
+from ray_cluster.trial import make_passwords
 from tests.cluster.kube import TRIAL, edit, set_status, status_of
 
 VARIANTS: dict[str, tuple[str, ...]] = {
@@ -169,3 +171,12 @@ def test_what_argo_cd_keeps_is_not_deployed_over(cluster: Cluster, trial: list[M
     with pytest.raises(KeptByArgo, match="application fraud"):
         deploy(cluster, trial)
     assert deploy(cluster, trial, force=True).revision == 1
+
+
+def test_a_secret_that_nobody_has_made_is_named_until_it_is_there(
+    cluster: Cluster, trial: list[Manifest]
+) -> None:
+    wanted = [Needed("sentinel-redis", "password")]
+    assert missing_secrets(cluster, trial) == wanted
+    make_passwords(cluster, trial)
+    assert missing_secrets(cluster, trial) == []
