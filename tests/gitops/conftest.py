@@ -41,6 +41,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=NO_OPERATOR))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def tools() -> None:
+    """helm on PATH: the one that Argo CD renders with, built if it is lacking."""
+    found = _run("kube/build", "helm", "kubectl")["KUBE_BIN"]
+    os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], found])
+
+
 @pytest.fixture(scope="session")
 def argo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArgoCD]:
     """Argo CD with the configuration that is shipped, in its cluster."""
