@@ -123,14 +123,12 @@ class Application:
     # --- what Argo CD says ---
 
     def settled(self) -> bool:
-        """Synced to the newest commit, healthy, and all hooks passed."""
+        """As the newest commit has it, healthy, and its hooks passed, if it needed a sync."""
         status = self.live().get("status", {})
-        operation = status.get("operationState", {})
+        operation, sync = status.get("operationState", {}), status.get("sync", {})
         return (
-            operation.get("phase") == "Succeeded"
-            and self._is_newest(operation)
-            and status["sync"]["status"] == "Synced"
-            and status["sync"].get("revision") == self._newest()
+            (operation.get("phase") == "Succeeded" or not self._is_newest(operation))
+            and (sync.get("status"), sync.get("revision")) == ("Synced", self._newest())
             and status["health"]["status"] == "Healthy"
         )
 
