@@ -257,7 +257,7 @@ def _advice(ref: Ref) -> str:
     group = ref.api_version.partition("/")[0]
     known = {
         "ray.io": "install KubeRay's operator (make cluster-up does), with its CRDs",
-        "monitoring.coreos.com": "install the Prometheus operator, or turn its objects off",
-        "gateway.networking.k8s.io": "install the Gateway API, or turn the gateway off",
+        "monitoring.coreos.com": "install the Prometheus operator, or set monitoring.enabled=false",
+        "gateway.networking.k8s.io": "install the Gateway API, or set gateway.enabled=false",
     }
     return known.get(group, "is it spelled right, and its CRD installed?")
