@@ -5,7 +5,6 @@ What that package raises becomes one line of ``errors.py`` here, and nowhere els
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -173,13 +172,11 @@ class Cluster:
         """The package's client for any kind; asks the server what kinds it has when first used."""
         if self._dynamic is None:
             # By default it keeps what it learns in /tmp under a name that anyone can foresee, and
-            # takes one cluster for another at the same address.
-            folder = tempfile.TemporaryDirectory(prefix="sentinel-kinds-")
-            cache = os.path.join(folder.name, "kinds.json")
+            # takes one cluster for another at the same address. No file, no such memory.
+            nowhere = os.path.join(os.devnull, "kinds")
             self._dynamic = asked(
-                "reading its kinds", lambda: DynamicClient(self.api, cache_file=cache)
+                "reading its kinds", lambda: DynamicClient(self.api, cache_file=nowhere)
             )
-            self._cache = folder  # removed with this object
         return self._dynamic
 
     def _options(self) -> dict[str, Any]:
@@ -260,7 +257,7 @@ def _advice(ref: Ref) -> str:
     group = ref.api_version.partition("/")[0]
     known = {
         "ray.io": "install KubeRay's operator (make cluster-up does), with its CRDs",
-        "monitoring.coreos.com": "install the Prometheus operator, or turn its objects off",
-        "gateway.networking.k8s.io": "install the Gateway API, or turn the gateway off",
+        "monitoring.coreos.com": "install the Prometheus operator, or set monitoring.enabled=false",
+        "gateway.networking.k8s.io": "install the Gateway API, or set gateway.enabled=false",
     }
     return known.get(group, "is it spelled right, and its CRD installed?")

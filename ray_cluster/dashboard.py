@@ -16,6 +16,9 @@ from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DataSou
 OURS = 'application="sentinel",ray_io_cluster=~"$cluster"'
 """What selects the application's series: all of its Ray clusters, while an upgrade has two."""
 
+STREAM = 'ray_io_cluster=~"$cluster"'
+"""What selects the series of the Kafka workers, which belong to no application of Serve's."""
+
 SOURCE = DataSourceRef(type_val="prometheus", uid="$source")
 
 
@@ -29,12 +32,13 @@ class Panel:
     unit: str = "short"
 
 
-def _rate(metric: str, *by: str) -> str:
-    return f"sum by ({', '.join(by)}) (rate({metric}{{{OURS}}}[$__rate_interval]))"
+def _rate(metric: str, *by: str, of: str = OURS) -> str:
+    grouped = f"sum by ({', '.join(by)})" if by else "sum"
+    return f"{grouped} (rate({metric}{{{of}}}[$__rate_interval]))"
 
 
-def _quantile(share: float, metric: str, *by: str) -> str:
-    return f"histogram_quantile({share}, {_rate(f'{metric}_bucket', 'le', *by)})"
+def _quantile(share: float, metric: str, *by: str, of: str = OURS) -> str:
+    return f"histogram_quantile({share}, {_rate(f'{metric}_bucket', 'le', *by, of=of)})"
 
 
 ROWS: Mapping[str, Sequence[Panel]] = {
@@ -125,6 +129,40 @@ ROWS: Mapping[str, Sequence[Panel]] = {
             {
                 "arrive": f"sum(ray_sentinel_scaling_arrivals{{{OURS}}})",
                 "must pass": f"sum(ray_sentinel_scaling_demand{{{OURS}}})",
+            },
+        ),
+    ),
+    "Kafka": (
+        Panel(
+            "Lag",
+            "Records from what is committed to the topic's end; nothing where no stream is read",
+            {"records": f"sum(ray_sentinel_ingest_lag{{{STREAM}}})"},
+        ),
+        Panel(
+            "Records",
+            "Records a second: decided, and put to the dead letters",
+            {
+                "decisions": _rate("ray_sentinel_ingest_decisions_total", of=STREAM),
+                "dead letters": _rate("ray_sentinel_ingest_dead_letters_total", of=STREAM),
+            },
+        ),
+        Panel(
+            "Record to decision",
+            "Seconds from a record's timestamp to its committed decision, of the oldest of a batch",
+            {
+                f"p{share * 100:g}": _quantile(
+                    share, "ray_sentinel_ingest_decision_seconds", of=STREAM
+                )
+                for share in (0.5, 0.99)
+            },
+            "s",
+        ),
+        Panel(
+            "Workers",
+            "Workers that there should be, and those that run",
+            {
+                "wanted": f"sum(ray_sentinel_ingest_workers_wanted{{{STREAM}}})",
+                "running": f"sum(ray_sentinel_ingest_workers{{{STREAM}}})",
             },
         ),
     ),

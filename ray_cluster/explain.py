@@ -6,8 +6,8 @@ from ray_cluster.health import failure
 from ray_cluster.rayservice import RayService
 from ray_cluster.sightings import Complaint, Pod
 
-PATIENCE_S = 20
-"""Seconds within which any operator has looked at a new resource; KubeRay's does within one."""
+PATIENCE_S = 3
+"""Seconds within which an operator has looked at a change; KubeRay's does within one."""
 
 
 def explain(

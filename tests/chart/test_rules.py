@@ -28,6 +28,8 @@ HEALTHY = {
     'ray_serve_http_request_latency_ms_bucket{application="sentinel",namespace="n",le="+Inf"}': (
         "0+6000x60"
     ),
+    'ray_sentinel_ingest_lag{namespace="n"}': "900+0x60",
+    'ray_sentinel_ingest_records_total{namespace="n",slot="0"}': "0+6000x60",
     'ray_sentinel_bundle_refused{namespace="n",bundle="b",reason="r"}': "0+0x60",
     'kuberay_service_condition_upgrade_in_progress{namespace="n",name="s",condition="false"}': (
         "1+0x60"
@@ -55,6 +57,10 @@ TROUBLE: dict[str, tuple[dict[str, str], str]] = {
     "SentinelDegraded": (
         {series("ray_sentinel_degraded_rows_total"): "0+600x60"},
         "10% of transactions",
+    ),
+    "SentinelKafkaBehind": (
+        {series("ray_sentinel_ingest_lag"): "60000+0x60"},
+        "what waits in Kafka takes 10m 0s",
     ),
     "SentinelBundleRefused": ({series("ray_sentinel_bundle_refused"): "1+0x60"}, "b: r."),
     "SentinelUpgradeStuck": (
@@ -122,6 +128,11 @@ def test_a_rule_fires_for_its_trouble_alone(name: str, tmp_path: Path) -> None:
 def test_a_service_that_says_nothing_is_down(tmp_path: Path) -> None:
     silent = {series("ray_serve_application_status"): "_x60"}
     assert fired(tmp_path, silent, MINUTES) == {"SentinelDown"}
+
+
+def test_a_stream_that_nobody_reads_is_behind(tmp_path: Path) -> None:
+    still = {series("ray_sentinel_ingest_records_total"): "5+0x60"}
+    assert fired(tmp_path, still, MINUTES) == {"SentinelKafkaBehind"}
 
 
 def test_every_rule_is_tried_and_says_what_to_do() -> None:

@@ -72,8 +72,10 @@ def production_values() -> Path:
     return Path(__file__).parents[2] / "ray_cluster" / "chart" / "values-production.yaml"
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
     """What ran, then what was NOT RUN and why, a row each: the last lines of the suite."""
+    yield
     write = terminalreporter.write_line
     write(f"rows on Kubernetes {kubernetes_version()}, operator: {OPERATOR or 'none'}")
     for outcome in ("passed", "failed", "error"):

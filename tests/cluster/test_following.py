@@ -46,7 +46,8 @@ def worker_pod(cluster: Cluster, image: str = "localhost/sentinelstream:none") -
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {"name": "sentinel-live-worker", "labels": labels},
-            "spec": {"containers": [container]},
+            # The release's own account: a new namespace has its default one a moment later.
+            "spec": {"containers": [container], "serviceAccountName": "sentinel-worker"},
         }
     )
 

@@ -135,5 +135,5 @@ def test_the_explanation_names_the_pod_the_event_and_the_applications_message() 
 
 def test_a_missing_operator_is_suspected_only_after_a_while() -> None:
     unseen = read_service(service(ready=None, seen=None))
-    assert not any("no operator" in line for line in explain(unseen, [], [], 3))
+    assert not any("no operator" in line for line in explain(unseen, [], [], 1))
     assert any("no operator has looked" in line for line in explain(unseen, [], [], 60))
