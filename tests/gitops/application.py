@@ -48,14 +48,14 @@ class Application:
     """The application ``sentinel`` of the apps chart as a test's own: in another namespace, by
     another repository, with the trial's values below those of production.yaml."""
 
-    def __init__(self, argo: ArgoCD, folder: Path, service: Service) -> None:
+    def __init__(self, argo: ArgoCD, folder: Path, service: Service | None) -> None:
+        """With ``service`` the hooks' pods are run by the test, without by a node."""
         self.argo = argo
         self.name = f"s-{secrets.token_hex(3)}"
         self.repository = Repository(folder / "git")
-        self.service = service
         self.cluster = Cluster(argo.cluster.api, self.name)
         self._make_namespace()
-        self.pods = Pods(self.cluster, service, folder)
+        self._by_hand = None if service is None else Pods(self.cluster, service, folder)
         self._seen = 0
 
     def _make_namespace(self) -> None:
@@ -82,13 +82,20 @@ class Application:
         return made[0]
 
     def remove(self) -> None:
-        self.pods.close()
+        if self._by_hand is not None:
+            self._by_hand.close()
         for kind in ("Application", "AppProject"):
             self.argo.cluster.delete(Ref(ARGO, kind, self.name))
         self.cluster.delete(Ref("v1", "Namespace", self.name))
 
     def refresh(self) -> None:
         self.argo.refresh(self.name)
+
+    @property
+    def pods(self) -> Pods:
+        """The hooks' pods and the service they ask, where the test runs them."""
+        assert self._by_hand is not None
+        return self._by_hand
 
     # --- what is there ---
 

@@ -8,6 +8,7 @@ checkout), and are gone in the end. No operator and no node: by_hand.py says wha
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -50,26 +51,36 @@ def tools() -> None:
 
 @pytest.fixture(scope="session")
 def argo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArgoCD]:
-    """Argo CD with the configuration that is shipped, in its cluster."""
-    kube, folder = tmp_path_factory.mktemp("kube"), tmp_path_factory.mktemp("argocd")
+    """Argo CD with the configuration that is shipped, in a cluster of its own."""
+    kube = str(tmp_path_factory.mktemp("kube"))
     crds = str(SERVICES.parent / "crds")
-    found = _run("kube/up", "--dir", str(kube), "--crds", crds)
     try:
-        kubeconfig = found["KUBECONFIG"]
-        anywhere = connect(kubeconfig, None, None)
-        for kind in parse(Path(__file__).with_name("kinds.yaml").read_text(), "kinds.yaml"):
-            anywhere.apply(kind)
-        up = ("--dir", str(folder), "--kubeconfig", kubeconfig, "--argocd-cm", str(CONFIGURATION))
-        found |= _run("argocd/up", *up)
-        yield ArgoCD(
-            Cluster(anywhere.api, "argocd"),
-            Path(found["ARGOCD_BIN"]),
-            folder,
-            lambda: _run("argocd/up", *up),
-        )
+        kubeconfig = _run("kube/up", "--dir", kube, "--crds", crds)["KUBECONFIG"]
+        with _argocd(kubeconfig, tmp_path_factory.mktemp("argocd")) as found:
+            yield found
+    finally:
+        _run("kube/down", "--dir", kube, "--wipe")
+
+
+@pytest.fixture(scope="session")
+def argo_with_pods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArgoCD]:
+    """The same on the cluster of ``KUBECONFIG``, which has a node and the operator."""
+    with _argocd(os.environ["KUBECONFIG"], tmp_path_factory.mktemp("argocd")) as found:
+        yield found
+
+
+@contextmanager
+def _argocd(kubeconfig: str, folder: Path) -> Iterator[ArgoCD]:
+    anywhere = connect(kubeconfig, None, None)
+    for kind in parse(Path(__file__).with_name("kinds.yaml").read_text(), "kinds.yaml"):
+        anywhere.apply(kind)
+    up = ("--dir", str(folder), "--kubeconfig", kubeconfig, "--argocd-cm", str(CONFIGURATION))
+    try:
+        programs = Path(_run("argocd/up", *up)["ARGOCD_BIN"])
+        there = Cluster(anywhere.api, "argocd")
+        yield ArgoCD(there, programs, folder, lambda: _run("argocd/up", *up))
     finally:
         _run("argocd/down", "--dir", str(folder), "--wipe")
-        _run("kube/down", "--dir", str(kube), "--wipe")
 
 
 def _run(script: str, *arguments: str) -> dict[str, str]:

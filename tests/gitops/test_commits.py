@@ -24,7 +24,7 @@ def test_a_new_bundle_goes_live_by_a_commit_and_comes_back_by_a_revert(
 ) -> None:
     live.repository.commit_values("Promote", bundle=named(other_bundle))
     live.refresh()
-    with live.service.by(other_bundle):
+    with live.pods.service.by(other_bundle):
         live.run()
         eventually(live.settled, 60, "the new bundle is live")
         assert live.bundle() == other_bundle
