@@ -17,7 +17,7 @@ from kubernetes import client
 from typer.testing import CliRunner
 
 from ray_cluster.api import Cluster
-from ray_cluster.objects import Manifest, Ref, ray_service
+from ray_cluster.objects import Manifest, Ref, annotation, ray_service
 from sentinel.cli import build_app
 from sentinel.errors import SentinelError
 from tests.cluster.kube import account, set_status, status_of
@@ -59,7 +59,9 @@ class Pods:
         return [
             pod
             for pod in self.cluster.objects("v1", "Pod")
-            if pod["status"]["phase"] == "Pending" and "deletionTimestamp" not in pod["metadata"]
+            if annotation(pod, "argocd.argoproj.io/hook")
+            and pod["status"]["phase"] == "Pending"
+            and "deletionTimestamp" not in pod["metadata"]
         ]
 
     def _run(self, pod: Manifest) -> None:

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 import yaml
+from kubernetes import client
 
 from ray_cluster.api import Cluster
 from ray_cluster.objects import Manifest, Ref
 from ray_cluster.render import Release, parse, render
-from tests.cluster.kube import eventually, set_status
+from tests.cluster.kube import eventually
 from tests.gitops.application import (
     APPS,
     ARGO,
@@ -137,15 +138,14 @@ def test_each_wave_waits_for_the_health_of_the_one_before(root: Root) -> None:
 
 
 def say_available(cluster: Cluster) -> None:
-    """The Deployment's status as its controller writes it when its pods run."""
-    live = cluster.get(OPERATOR)
-    assert live is not None
-    now = "2026-01-01T00:00:00Z"
-    times = {"lastUpdateTime": now, "lastTransitionTime": now}
-    said = {"type": "Available", "status": "True", "reason": "by hand", "message": ""}
-    counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), 1)
-    observed = {"observedGeneration": live["metadata"]["generation"]}
-    set_status(cluster, OPERATOR, {**counts, **observed, "conditions": [said | times]})
+    """The operator's pod runs, as a node would say; the rest is the Deployment's controller's."""
+    pods = eventually(lambda: cluster.objects("v1", "Pod", "app=operator"), 60, "it has a pod")
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    client.CoreV1Api(cluster.api).patch_namespaced_pod_status(
+        pods[0]["metadata"]["name"],
+        cluster.namespace,
+        {"status": {"phase": "Running", "conditions": [ready]}},
+    )
 
 
 def test_an_application_that_goes_leaves_what_it_kept(root: Root) -> None:
