@@ -23,7 +23,9 @@ TRIAL = ("monitoring.enabled=false",)
 OPERATOR = os.environ.get("KUBERAY_OPERATOR", "")
 """KubeRay's operator, where one runs: a program's path, or an image's name; "" where none does."""
 
-UP = Path(__file__).parents[2].parent / "shared" / "services" / "kube" / "up"
+BESIDE = Path(__file__).parents[3] / "shared" / "services" / "kube" / "up"
+UP = Path(os.environ.get("KUBE_UP", BESIDE))
+"""What started the API server, and starts it again."""
 
 
 def kubernetes_version() -> str:
