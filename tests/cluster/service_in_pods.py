@@ -115,6 +115,9 @@ class Service:
 
 # As small as the rows allow: a node of two cores has head and two workers on it at once.
 SMALL = ("workers.maxReplicas=2",)
+if "SENTINEL_REDIS_IMAGE" in os.environ:
+    # Where nodes cannot pull the chart's own.
+    SMALL += (f"redis.small.image={os.environ['SENTINEL_REDIS_IMAGE']}",)
 TRANSACTION = {
     "transaction_id": "t1",
     "timestamp": "2018-08-01T10:00:00Z",
