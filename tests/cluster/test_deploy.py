@@ -15,7 +15,7 @@ from ray_cluster.release import deploy, live_service, the_service
 from ray_cluster.render import Release, render
 from ray_cluster.revisions import revisions
 from ray_cluster.trial import make_passwords
-from tests.cluster.kube import TRIAL, edit, set_status, status_of
+from tests.cluster.kube import TRIAL, edit, set_status, status_of, trial_of
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "trial": (),
@@ -145,10 +145,10 @@ def test_what_the_operator_owns_is_taken_over(cluster: Cluster, trial: list[Mani
 
 
 def test_what_the_next_release_no_longer_has_is_removed(cluster: Cluster) -> None:
-    deploy(cluster, render(Release(settings=TRIAL)))
+    deploy(cluster, trial_of())
     dashboard = Ref("v1", "ConfigMap", "sentinel-dashboard")
     assert cluster.get(dashboard) is not None
-    without = render(Release(settings=(*TRIAL, "monitoring.dashboard.enabled=false")))
+    without = trial_of("monitoring.dashboard.enabled=false")
     assert deploy(cluster, without).removed == [str(dashboard)]
     assert cluster.get(dashboard) is None
 
