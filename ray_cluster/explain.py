@@ -19,6 +19,7 @@ def explain(
         *_conditions(service),
         *_applications(service),
         *_pods(pods),
+        *_no_application(service, pods),
         *(f"{w.object}: {w.reason}: {w.message} ({w.at}, {w.count} x)" for w in warnings[:3]),
     ]
 
@@ -46,6 +47,16 @@ def _applications(service: RayService) -> Iterator[str]:
             if application.status != "RUNNING":
                 where = f"application {name} on {cluster.ray_cluster_name}"
                 yield f"{where} is {application.status or 'not known yet'}: {failure(application)}"
+
+
+def _no_application(service: RayService, pods: Sequence[Pod]) -> Iterator[str]:
+    """The operator hands Serve its config once the head is ready; what Serve answers to that stands
+    in the operator's log and the head's alone."""
+    pending = service.status.pending_service_status
+    heads = [pod for pod in pods if pod.role == "head" and pod.cluster == pending.ray_cluster_name]
+    if any(pod.ready for pod in heads) and not pending.application_statuses:
+        where = "'sentinel cluster logs head', and the log of KubeRay's operator"
+        yield f"the head of {pending.ray_cluster_name} is ready and has no application yet: {where}"
 
 
 def _pods(pods: Sequence[Pod]) -> Iterator[str]:

@@ -1,6 +1,7 @@
-"""Secrets that a release refers to and someone else makes: pods that lack one only wait."""
+"""Secrets that a release refers to and does not hold: pods that lack one only wait."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -36,6 +37,26 @@ def missing_secrets(cluster: Cluster, manifests: Iterable[Manifest]) -> list[Nee
         if found is None or (needed.key and needed.key not in (found.get("data") or {})):
             missing.append(needed)
     return missing
+
+
+def is_made(needed: Needed, manifests: Iterable[Manifest]) -> bool:
+    """Whether a deploy makes it: the password of a Redis that the release itself brings, which
+    nobody else knows."""
+    brings = any(m["kind"] == "StatefulSet" and _asks_for(m, needed) for m in manifests)
+    return brings and needed.key == "password"
+
+
+def make_passwords(cluster: Cluster, manifests: Sequence[Manifest]) -> list[Needed]:
+    """Random ones, for what the release itself brings and what is not there yet."""
+    made = [each for each in missing_secrets(cluster, manifests) if is_made(each, manifests)]
+    for needed in made:
+        secret: Manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": needed.name}}
+        cluster.create(secret | {"stringData": {needed.key: secrets.token_urlsafe(24)}})
+    return made
+
+
+def _asks_for(manifest: Manifest, needed: Needed) -> bool:
+    return needed in set(_references(manifest))
 
 
 def _references(content: Any) -> Iterator[Needed]:

@@ -9,6 +9,7 @@ from ray_cluster.api import Cluster
 from ray_cluster.apply import OnObject, apply_all, check_all
 from ray_cluster.argo import refuse_if_tracked
 from ray_cluster.errors import CannotRender
+from ray_cluster.needed_secrets import make_passwords
 from ray_cluster.objects import Manifest, Ref, ray_service, ray_services
 from ray_cluster.revisions import choose, leftovers, record, revisions
 from ray_cluster.serve_check import check_service
@@ -22,6 +23,7 @@ class Deployed(msgspec.Struct, frozen=True):
     revision: int
     applied: list[str]
     removed: list[str]
+    made: list[str]
 
 
 def deploy(
@@ -77,6 +79,7 @@ def _bring(
     for service in ray_services(manifests):
         check_service(service)
     check_all(cluster, manifests, force=force)
+    made = make_passwords(cluster, manifests)
     before = revisions(cluster, name)
     apply_all(cluster, manifests, force=force, on_object=on_object)
     gone = leftovers(before[-1].manifests, manifests) if before else []
@@ -84,7 +87,14 @@ def _bring(
         cluster.delete(ref)
     revision = record(cluster, name, manifests, note)
     applied = [str(Ref.of(m)) for m in manifests]
-    return Deployed(name, cluster.namespace, revision, applied, [str(ref) for ref in gone])
+    return Deployed(
+        name,
+        cluster.namespace,
+        revision,
+        applied,
+        removed=[str(ref) for ref in gone],
+        made=[f"Secret {needed}, with a random password" for needed in made],
+    )
 
 
 def the_service(manifests: Sequence[Manifest]) -> Manifest:

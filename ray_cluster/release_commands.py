@@ -81,10 +81,10 @@ def deploy(
     manifests = render_release(_release(name, cluster.namespace, values, settings))
     if create_namespace:
         _make_namespace(cluster)
-    for needed in missing_secrets(cluster, manifests):
-        note(f"Secret {needed} is not in {cluster.namespace} yet: pods wait until someone makes it")
     with progress("checking") as step:
         done = deploy_release(cluster, manifests, force=force, on_object=step)
+    for needed in missing_secrets(cluster, manifests):
+        note(f"Secret {needed} is not in {cluster.namespace} yet: pods wait until someone makes it")
     if ready:
         wait(cluster, name, timeout, note)
     _report(done, "deployed", json)
@@ -190,6 +190,8 @@ def _report(done: "Deployed", what: str, json: bool) -> None:
         f"{what}: {done.service} in {done.namespace}, {len(done.applied)} objects, "
         f"revision {done.revision}"
     )
+    for made in done.made:
+        typer.echo(f"  made: {made}")
     for gone in done.removed:
         typer.echo(f"  removed: {gone}")
 

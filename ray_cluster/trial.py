@@ -5,7 +5,6 @@ trial values; a wait that explains; and how to reach it. Each step may be done a
 """
 
 import argparse
-import secrets
 import sys
 import time
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from ray_cluster.api import Cluster, connect
 from ray_cluster.errors import ClusterError
-from ray_cluster.needed_secrets import missing_secrets
+from ray_cluster.needed_secrets import is_made, missing_secrets
 from ray_cluster.objects import RAY, Manifest, Ref
 from ray_cluster.release import deploy
 from ray_cluster.render import Release, render
@@ -51,7 +50,9 @@ def up(options: argparse.Namespace) -> None:
         (*image_settings(image), *_without_monitors(cluster), *options.set),
     )
     manifests = render(release)
-    make_passwords(cluster, manifests)
+    for needed in missing_secrets(cluster, manifests):
+        if not is_made(needed, manifests):
+            raise ClusterError(f"Secret {needed} is not in {cluster.namespace}: make it first")
     deploy(cluster, manifests)
     ready = wait(cluster, options.name, options.timeout, note)
     note(f"{options.name} is {ready.health} after {ready.seconds:g} s: {ready.reason}")
@@ -165,16 +166,6 @@ def _namespace(cluster: Cluster, name: str) -> None:
     if cluster.get(Ref("v1", "Namespace", name)) is None:
         made: Manifest = {"apiVersion": "v1", "kind": "Namespace"}
         cluster.apply(made | {"metadata": {"name": name, "labels": OURS}})
-
-
-def make_passwords(cluster: Cluster, manifests: Sequence[Manifest]) -> None:
-    """A trial's Secrets, which in production someone else makes: Redis' password alone."""
-    for needed in missing_secrets(cluster, manifests):
-        if needed.key != "password":
-            raise ClusterError(f"Secret {needed} is not in {cluster.namespace}: make it first")
-        made: Manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": needed.name}}
-        cluster.create(made | {"stringData": {needed.key: secrets.token_urlsafe(24)}})
-        note(f"made: Secret {needed}, with a random password")
 
 
 def _is_ours(manifest: Manifest) -> bool:

@@ -32,6 +32,9 @@ EVERYWHERE: Mapping[str, str] = {
     # a fraction of one; the default, 30, is for load balancers elsewhere).
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "30",
+    # A proxy that is not up after three times so long is killed and begins again. On a busy machine
+    # or in a small pod the start of its process alone takes more than the default, 5.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20",
     # /metrics is at most so many milliseconds and one second behind; the default is 10 s.
     "RAY_metrics_report_interval_ms": "1000",
     # Throughput mode would keep a thousand lines back; there is none a request (no access log).

@@ -16,8 +16,7 @@ import pytest
 
 from ray_cluster.api import Cluster, connect
 from ray_cluster.objects import Manifest, Ref
-from ray_cluster.render import Release, render
-from tests.cluster.kube import OPERATOR, TRIAL, kubernetes_version
+from tests.cluster.kube import OPERATOR, kubernetes_version, trial_of
 
 NO_OPERATOR = (
     "KUBERAY_OPERATOR is not set: it names KubeRay's operator, which runs pods and is not in any "
@@ -58,7 +57,7 @@ def cluster(anywhere: Cluster) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def rendered() -> list[Manifest]:
-    return render(Release(settings=TRIAL))
+    return trial_of()
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from kubernetes import client
 
 from ray_cluster.api import Cluster, connect
 from ray_cluster.objects import RAY, Manifest, Ref, ray_service
+from ray_cluster.release import the_service
+from ray_cluster.render import Release, render
 
 Found = TypeVar("Found")
 
@@ -23,11 +25,25 @@ TRIAL = ("monitoring.enabled=false",)
 OPERATOR = os.environ.get("KUBERAY_OPERATOR", "")
 """KubeRay's operator, where one runs: a program's path, or an image's name; "" where none does."""
 
-UP = Path(__file__).parents[2].parent / "shared" / "services" / "kube" / "up"
+ANOTHER_OPERATOR = "kueue.x-k8s.io/multikueue"
+"""``managedBy`` of what KubeRay's operator, where one runs, is to leave to the tests."""
+
+BESIDE = Path(__file__).parents[3] / "shared" / "services" / "kube" / "up"
+UP = Path(os.environ.get("KUBE_UP", BESIDE))
+"""What started the API server, and starts it again."""
 
 
 def kubernetes_version() -> str:
     return str(client.VersionApi(connect(None, None, None).api).get_code().git_version)
+
+
+def trial_of(*settings: str) -> list[Manifest]:
+    """The trial, left alone by an operator that runs: what it would do here is done by hand."""
+    manifests = render(Release(settings=(*TRIAL, *settings)))
+    if OPERATOR:
+        spec = the_service(manifests)["spec"]
+        spec["managedBy"] = spec["rayClusterConfig"]["managedBy"] = ANOTHER_OPERATOR
+    return manifests
 
 
 def eventually(look: Callable[[], Found | None], seconds: float, what: str) -> Found:

@@ -14,8 +14,7 @@ from ray_cluster.objects import Manifest, Ref, ray_service
 from ray_cluster.release import deploy, live_service, the_service
 from ray_cluster.render import Release, render
 from ray_cluster.revisions import revisions
-from ray_cluster.trial import make_passwords
-from tests.cluster.kube import TRIAL, edit, set_status, status_of
+from tests.cluster.kube import TRIAL, edit, set_status, status_of, trial_of
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "trial": (),
@@ -145,10 +144,10 @@ def test_what_the_operator_owns_is_taken_over(cluster: Cluster, trial: list[Mani
 
 
 def test_what_the_next_release_no_longer_has_is_removed(cluster: Cluster) -> None:
-    deploy(cluster, render(Release(settings=TRIAL)))
+    deploy(cluster, trial_of())
     dashboard = Ref("v1", "ConfigMap", "sentinel-dashboard")
     assert cluster.get(dashboard) is not None
-    without = render(Release(settings=(*TRIAL, "monitoring.dashboard.enabled=false")))
+    without = trial_of("monitoring.dashboard.enabled=false")
     assert deploy(cluster, without).removed == [str(dashboard)]
     assert cluster.get(dashboard) is None
 
@@ -176,10 +175,19 @@ def test_what_argo_cd_keeps_is_not_deployed_over(cluster: Cluster, trial: list[M
     assert deploy(cluster, trial, force=True).revision == 1
 
 
-def test_a_secret_that_nobody_has_made_is_named_until_it_is_there(
+def test_a_redis_of_the_releases_own_gets_a_password_that_stays(
     cluster: Cluster, trial: list[Manifest]
 ) -> None:
     wanted = [Needed("sentinel-redis", "password")]
     assert missing_secrets(cluster, trial) == wanted
-    make_passwords(cluster, trial)
+    assert len(deploy(cluster, trial).made) == 1
+    first = cluster.get(Ref("v1", "Secret", "sentinel-redis"))
     assert missing_secrets(cluster, trial) == []
+    assert deploy(cluster, trial).made == []
+    assert cluster.get(Ref("v1", "Secret", "sentinel-redis")) == first
+
+
+def test_a_password_of_someone_elses_redis_is_not_invented(cluster: Cluster) -> None:
+    elsewhere = trial_of("redis.address=redis.example.com:6379")
+    assert deploy(cluster, elsewhere).made == []
+    assert missing_secrets(cluster, elsewhere) == [Needed("sentinel-redis", "password")]

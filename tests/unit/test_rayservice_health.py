@@ -133,6 +133,17 @@ def test_the_explanation_names_the_pod_the_event_and_the_applications_message() 
     assert "application sentinel on sentinel-abc is DEPLOYING: m1" in found
 
 
+def test_a_ready_head_without_an_application_points_at_the_logs() -> None:
+    pending = {"rayClusterName": "sentinel-new"}
+    unserved = read_service(service(ready="False", pendingServiceStatus=pending))
+    head = pod(cluster="sentinel-new", ready=True)
+    told = "the head of sentinel-new is ready and has no application yet"
+    assert any(told in line for line in explain(unserved, [head], [], 60))
+    assert not any(
+        told in line for line in explain(unserved, [pod(cluster="sentinel-new")], [], 60)
+    )
+
+
 def test_a_missing_operator_is_suspected_only_after_a_while() -> None:
     unseen = read_service(service(ready=None, seen=None))
     assert not any("no operator" in line for line in explain(unseen, [], [], 1))
