@@ -17,8 +17,8 @@ def verdict(argo: ArgoCD, file: Path) -> tuple[str, str]:
     command += [str(file), "--argocd-cm-path", str(CONFIGURATION)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    said = dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
-    return said.get("STATUS", ""), said.get("MESSAGE", "")
+    status, _, message = done.stdout.partition("MESSAGE: ")
+    return status.removeprefix("STATUS: ").strip(), message
 
 
 @pytest.mark.parametrize("row", rows(), ids=str)
