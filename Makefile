@@ -8,7 +8,7 @@ DATA ?= ../shared/data
 SERVICES ?= ../shared/services
 PORT ?= 8000
 
-.PHONY: setup run test test-serve test-score test-skew test-redis test-kafka test-scaling test-data demo-autoscale bench bench-quick bench-quality bench-router bench-faults bench-kafka-faults lint format lock clean
+.PHONY: setup run test test-serve test-score test-skew test-redis test-gitops test-kafka test-scaling test-data demo-autoscale bench bench-quick bench-quality bench-router bench-faults bench-kafka-faults lint format lock clean
 
 setup: $(STAMP)
 
@@ -55,6 +55,12 @@ test-kafka: setup
 	command -v redis-server || { apt-get update -q && apt-get install -y -q redis-server; }
 	command -v java && command -v mvn || { apt-get update -q && apt-get install -y -q default-jre-headless maven; }
 	SENTINEL_SERVICES_DIR=$(abspath $(SERVICES)) $(BIN)/python -m pytest tests/kafka
+
+# A real Argo CD on a real API server of its own, from SERVICES; the last lines say what ran and what
+# did not.
+test-gitops: setup
+	command -v redis-server || { apt-get update -q && apt-get install -y -q redis-server; }
+	SERVICES=$(abspath $(SERVICES)) $(BIN)/python -m pytest tests/gitops
 
 # Replicas that come and go on a real Ray Serve, with small replicas: some twenty minutes, ten of
 # them a steady load (SENTINEL_STEADY_SECONDS says otherwise).
@@ -117,6 +123,47 @@ bench-kafka-faults: setup
 		$(BIN)/python -m pytest tests/kafka/test_worker_faults.py tests/kafka/test_ingest.py
 	$(BIN)/python -m loadtest.figures
 
+# The files of the chart that follow from the code; a test holds them equal to it.
+.PHONY: chart image
+CHART_FILES := ray_cluster/chart/files
+chart: setup
+	cp serve_app/config.yaml $(CHART_FILES)/serve-config.yaml
+	$(BIN)/python -m serve_app.environment > $(CHART_FILES)/environment.yaml
+	$(BIN)/python -m ray_cluster.dashboard > $(CHART_FILES)/dashboard.json
+
+# The image, by podman, docker or buildah (ENGINE), checked by starting it. IMAGE_BUNDLE=FOLDER bakes
+# a bundle in. Where the engine needs more: ENGINE_FLAGS before its command, BUILD_FLAGS and
+# ENGINE_RUN_FLAGS behind it (docs/chart.md).
+ENGINE ?= $(notdir $(firstword $(shell command -v podman docker buildah)))
+IMAGE_VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+IMAGE ?= localhost/sentinelstream:$(IMAGE_VERSION)
+IMAGE_BUNDLE ?=
+REVISION = $(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null || echo unknown)
+image: $(if $(IMAGE_BUNDLE),$(IMAGE_BUNDLE)/manifest.json)
+	$(ENGINE) $(ENGINE_FLAGS) build $(BUILD_FLAGS) --file ray_cluster/Containerfile --tag $(IMAGE) \
+		--build-arg VERSION=$(IMAGE_VERSION) --build-arg REVISION=$(REVISION) \
+		--build-arg BUNDLE=$(IMAGE_BUNDLE) .
+	ENGINE=$(ENGINE) ENGINE_FLAGS="$(ENGINE_FLAGS)" ENGINE_RUN_FLAGS="$(ENGINE_RUN_FLAGS)" \
+		ray_cluster/check-image $(IMAGE)
+
+# A trial on the kubeconfig's cluster, or on one that kind makes. IMAGE=NAME:TAG is taken as it is;
+# without it one is built, with a bundle in it. TRIAL: more options (python -m ray_cluster.trial -h).
+.PHONY: cluster-up cluster-down test-cluster
+TRIAL ?=
+GIVEN_IMAGE = $(if $(filter command environment,$(firstword $(origin IMAGE))),--image $(IMAGE))
+cluster-up: setup
+	$(BIN)/python -m ray_cluster.trial up $(GIVEN_IMAGE) $(if $(LOAD),--load '$(LOAD)') $(TRIAL)
+
+cluster-down: setup
+	$(BIN)/python -m ray_cluster.trial down $(TRIAL)
+
+# On the API server of KUBECONFIG, with KubeRay's CRDs; pods run where KUBERAY_OPERATOR says whose
+# operator runs there (docs/cluster.md). The last lines say what ran and what did not.
+test-cluster: setup
+	command -v promtool && command -v redis-server || { apt-get update -q && apt-get install -y -q prometheus redis-server; }
+	$(BIN)/python -m pytest tests/chart; chart=$$?; \
+	$(BIN)/python -m pytest tests/cluster; exit $$((chart | $$?))
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -135,6 +182,7 @@ RIVALS := loadtest/rivals
 lock: setup
 	$(LOCK) pyproject.toml -o requirements.lock
 	$(LOCK) pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+	$(LOCK) ray_cluster/image.in -c requirements.lock -o ray_cluster/image.lock
 	@mkdir -p build
 	grep -E "^($$(paste -sd'|' $(RIVALS)/runtime.in)|scikit-learn)==" requirements.lock | tr -d '\\' > build/runtime.txt
 	for name in litserve mlserver reference; do \

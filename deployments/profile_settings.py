@@ -1,7 +1,12 @@
 """Where the application keeps its profiles: part of its arguments. Light to import."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote, urlsplit
 
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sentinel.errors import UsageError
 from sentinel.store_limits import StoreLimits
 
 PROFILES = "Profiles"
@@ -23,6 +28,12 @@ class ProfileSettings(BaseModel):
         description="redis://, rediss:// or redis+cluster:// keeps profiles there; a path or other "
         "URI is a snapshot written when the service stops and read when it starts; null: every "
         "start is from the bundle's",
+    )
+    password_file: str | None = Field(
+        default=None,
+        min_length=1,
+        description="file with the password of the Redis at `uri`, so that no config holds it; "
+        "read at the start",
     )
     history: str | None = Field(
         default=None,
@@ -68,6 +79,33 @@ class ProfileSettings(BaseModel):
         ge=0,
         description="a timestamp further ahead of this machine's clock is refused (422)",
     )
+
+    @model_validator(mode="after")
+    def _a_password_is_for_redis(self) -> Self:
+        if self.password_file is None:
+            return self
+        if not self.on_redis or urlsplit(self.uri or "").password is not None:
+            raise ValueError("password_file needs a uri of Redis, and one without a password")
+        return self
+
+    def redis_uri(self) -> str:
+        """``uri`` with the password of ``password_file`` in it, where there is one.
+
+        :raises UsageError: the file cannot be read, or is empty.
+        """
+        assert self.uri is not None
+        if self.password_file is None:
+            return self.uri
+        try:
+            password = Path(self.password_file).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            raise UsageError(f"password_file {self.password_file}: {error}") from error
+        if not password:
+            raise UsageError(f"password_file {self.password_file} is empty; expected a password")
+        scheme, _, rest = self.uri.partition("://")
+        place, question, options = rest.partition("?")
+        user, _, host = place.rpartition("@")
+        return f"{scheme}://{user}:{quote(password, safe='')}@{host}{question}{options}"
 
     @property
     def on_redis(self) -> bool:

@@ -26,8 +26,7 @@ class RedisProfiles:
         self, settings: ProfileSettings, on_time: Callable[[str, float], object] | None = None
     ) -> None:
         """``on_time`` is told how long each batch waited."""
-        assert settings.uri is not None
-        self._uri = settings.uri
+        self._uri = settings.redis_uri()
         self._settings = settings
         self._on_time = on_time
         self._stores: dict[str, RedisStore] = {}
@@ -99,9 +98,8 @@ async def seed(settings: ProfileSettings, bundle: Bundle) -> str:
 
     :raises SentinelError: Redis cannot be reached, or the profiles cannot be used.
     """
-    assert settings.uri is not None
     name = bundle.manifest.description.name
-    store = RedisStore(settings.uri, name, redis_settings(settings))
+    store = RedisStore(settings.redis_uri(), name, redis_settings(settings))
     try:
         await store.check()
         if await store.loaded() is not None:

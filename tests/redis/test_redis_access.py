@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deployments.profile_settings import ProfileSettings
 from sentinel.errors import SentinelError, UsageError
 from sentinel.identity import ANSWERED
 from sentinel.profile_store import APPLIED, Label, MemoryStore
@@ -56,6 +57,10 @@ def test_a_password_lets_in_and_is_never_told(tmp_path: Path) -> None:
     try:
         asyncio.run(works(f"redis://:{QUOTED}@{place}"))
         asyncio.run(works(f"redis://default:{QUOTED}@{place}/3"))
+        file = tmp_path / "password"
+        file.write_text(f"{SECRET}\n")
+        kept_apart = ProfileSettings(uri=f"redis://{place}/4", password_file=str(file))
+        asyncio.run(works(kept_apart.redis_uri()))
         for uri in (
             f"redis://{place}",
             f"redis://:{QUOTED}x@{place}",

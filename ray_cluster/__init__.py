@@ -1,0 +1,1 @@
+"""The cluster: image, chart and client for a RayService under KubeRay."""

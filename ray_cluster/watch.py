@@ -1,0 +1,104 @@
+"""One object, followed: through changes, silence, an API server that restarts, and a history that
+the server has forgotten (410)."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from kubernetes.client.exceptions import ApiException
+from kubernetes.watch import Watch
+
+from ray_cluster.api import Cluster, asked
+from ray_cluster.errors import CannotReach, RefusedByCluster
+from ray_cluster.objects import Manifest, Ref
+
+GONE = 410
+"""The server's word for: that version is too long ago, list again."""
+
+IDLE_S = 3
+"""Seconds of silence after which the last state is given again, so that whoever follows can look at
+the clock and at other things."""
+
+RETRY_S = 1.0
+"""Seconds between two tries to reach a server that does not answer."""
+
+
+class Sight(msgspec.Struct, frozen=True):
+    """The object as last seen, None where there is none. ``unreachable`` is why nobody answers now,
+    "" while someone does; ``changed`` is False where only time has passed."""
+
+    manifest: Manifest | None
+    changed: bool = True
+    unreachable: str = ""
+
+
+def follow(cluster: Cluster, ref: Ref, since: str | None = None) -> Iterator[Sight]:
+    """The object as it is, then each change, and a sight each ``IDLE_S`` in which there was none,
+    for as long as the caller asks. ``since`` is a resourceVersion to begin from, not with a list.
+
+    :raises RefusedByCluster: the account may not read it.
+    """
+    last = Sight(None)
+    while True:
+        try:
+            if since is None:
+                found = cluster.listing(ref.api_version, ref.kind, **_only(ref))
+                since = found["metadata"]["resourceVersion"]
+                last = Sight(next(iter(found["items"]), None))
+                yield last
+            for event in _events(cluster, ref, since):
+                since, last = _after(event)
+                yield last
+            yield msgspec.structs.replace(last, changed=False, unreachable="")
+        except _Forgotten:
+            since = None
+        except CannotReach as error:
+            yield msgspec.structs.replace(last, changed=False, unreachable=str(error))
+            time.sleep(RETRY_S)
+
+
+class _Forgotten(Exception):
+    """The server no longer has what happened since the version asked for."""
+
+
+def _events(cluster: Cluster, ref: Ref, since: str) -> Iterator[dict[str, Any]]:
+    """What happened since, for ``IDLE_S``; the server ends it then."""
+    resource = cluster.resource(ref)
+    stream = Watch().stream(
+        resource.get,
+        namespace=ref.namespace or cluster.namespace,
+        resource_version=since,
+        timeout_seconds=IDLE_S,
+        serialize=False,
+        _request_timeout=IDLE_S + 10,
+        **_only(ref),
+    )
+    while True:
+        try:
+            event = asked(f"following {ref}", lambda: next(stream, None))
+        except RefusedByCluster as error:
+            if isinstance(error.__cause__, ApiException) and error.__cause__.status == GONE:
+                raise _Forgotten from error
+            if _restarting(error):
+                raise CannotReach(str(error)) from error
+            raise
+        if event is None:
+            return
+        yield event
+
+
+def _restarting(error: RefusedByCluster) -> bool:
+    """A server that starts knows no accounts and no kinds yet, for a second or two."""
+    cause = error.__cause__
+    return isinstance(cause, ApiException) and (cause.status or 0) >= 500
+
+
+def _after(event: dict[str, Any]) -> tuple[str, Sight]:
+    manifest = event["raw_object"]
+    gone = event["type"] == "DELETED"
+    return manifest["metadata"]["resourceVersion"], Sight(None if gone else manifest)
+
+
+def _only(ref: Ref) -> dict[str, str]:
+    return {"field_selector": f"metadata.name={ref.name}"}
