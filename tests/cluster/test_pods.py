@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.pods, pytest.mark.timeout(900)]
 def rows() -> Iterator[Rows]:
     seen = Rows()
     yield seen
-    if "SENTINEL_ROWS" in os.environ:
+    if os.environ.get("SENTINEL_ROWS"):
         seen.write(Path(os.environ["SENTINEL_ROWS"]), os.environ.get("KUBERAY_VERSION", OPERATOR))
 
 
