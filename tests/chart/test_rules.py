@@ -19,13 +19,13 @@ HEALTHY = {
     'ray_sentinel_rows_total{namespace="n",outcome="scored"}': "0+6000x60",
     'ray_sentinel_degraded_rows_total{namespace="n",lane="xgboost"}': "0+6x60",
     'ray_sentinel_queue_age_ms{namespace="n"}': "20+0x60",
-    'ray_serve_http_request_latency_ms_bucket{application="sentinel",namespace="n",le="50"}': (
+    'ray_serve_http_request_latency_ms_bucket{application="sentinel",method="POST",namespace="n",le="50"}': (
         "0+5990x60"
     ),
-    'ray_serve_http_request_latency_ms_bucket{application="sentinel",namespace="n",le="500"}': (
+    'ray_serve_http_request_latency_ms_bucket{application="sentinel",method="POST",namespace="n",le="500"}': (
         "0+6000x60"
     ),
-    'ray_serve_http_request_latency_ms_bucket{application="sentinel",namespace="n",le="+Inf"}': (
+    'ray_serve_http_request_latency_ms_bucket{application="sentinel",method="POST",namespace="n",le="+Inf"}': (
         "0+6000x60"
     ),
     'ray_sentinel_ingest_lag{namespace="n"}': "900+0x60",
