@@ -56,7 +56,7 @@ ROWS: Mapping[str, Sequence[Panel]] = {
         ),
         Panel(
             "Latency",
-            "Milliseconds from a request to its answer, in the routers; without their health checks",
+            "Milliseconds from a request to its answer, in the routers; health checks left out",
             {
                 f"p{share * 100:g}": _quantile(
                     share, "ray_serve_http_request_latency_ms", of=f'{OURS},method="POST"'
