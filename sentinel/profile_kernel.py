@@ -209,7 +209,7 @@ def _look_behind(pool, start, stop, until, windows, known):
             count += record.count
             if record.frauds:
                 frauds += record.frauds
-                ordinary += max(np.int64(record.frauds) - np.int64(record.unusual), 0)
+                ordinary += max(np.int64(record.frauds) - np.int64(record.unusual), np.int64(0))
                 if fraud_age == _NEVER:
                     fraud_age = until - record.time
                 if not broken:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from sentinel.console import note, print_json, progress, table
+from training.benchmark_commands import benchmarks
 
 Since = Annotated[
     str | None, typer.Option("--from", help="First time to use (or a fraction of the rows).")
@@ -25,6 +26,7 @@ def register(app: typer.Typer) -> None:
     app.command()(generate)
     app.command()(train)
     app.command()(evaluate)
+    app.add_typer(benchmarks(), name="benchmark")
 
 
 def generate(

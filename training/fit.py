@@ -26,6 +26,7 @@ from sentinel.calibration import NoveltyCalibration, SigmoidCalibration, log_odd
 from sentinel.errors import TableError
 from sentinel.runtime import TreeModel, anomaly_score, fraud_score
 from sentinel.trees import from_isolation_forest, to_booster
+from training.newcomers import Newcomers
 from training.slices import LEAST_FRAUDS, Slices, choose_slices, forward_folds
 
 CELLS_A_THREAD = 1_000_000
@@ -105,9 +106,12 @@ class Fitted:
     steps: tuple[dict[str, Any], ...] = field(default=())
 
 
-def fit(features: Features, labels: Labels, options: Options) -> Fitted:
+def fit(
+    features: Features, labels: Labels, options: Options, new: Newcomers | None = None
+) -> Fitted:
     """Both lanes fitted to (n, f) features and (n,) labels whose rows are in time order.
 
+    ``new``: copies of rows that XGBoost learns from as well.
     The same arguments give the same bytes.
 
     :raises TableError: fewer than ``LEAST_FRAUDS`` frauds.
@@ -118,7 +122,7 @@ def fit(features: Features, labels: Labels, options: Options) -> Fitted:
             f"{frauds} frauds are too few to train on, expected {LEAST_FRAUDS} or more"
         )
     slices = choose_slices(labels)
-    fitting = _Fitting(features, labels, options)
+    fitting = _Fitting(features, labels, options, new)
     return fitting.by_slices(slices) if slices else fitting.by_folds()
 
 
@@ -132,10 +136,13 @@ def training_threads(features: Features) -> int:
 
 
 class _Fitting:
-    def __init__(self, features: Features, labels: Labels, options: Options) -> None:
+    def __init__(
+        self, features: Features, labels: Labels, options: Options, new: Newcomers | None
+    ) -> None:
         self._features = features
         self._labels = labels
         self._options = options
+        self._new = new
         self._threads = training_threads(features)
         self._steps: list[dict[str, Any]] = []
 
@@ -261,9 +268,15 @@ class _Fitting:
     def _matrix(
         self, rows: slice, parameters: Mapping[str, Any], ref: xgb.DMatrix | None = None
     ) -> xgb.QuantileDMatrix:
+        """The rows, to train on, or with ``ref``, the matrix trained on, to judge."""
+        features, labels = self._features[rows], self._labels[rows]
+        if self._new is not None and ref is None:
+            copies = self._new.within(rows)
+            features = np.concatenate([features, self._new.features[copies]])
+            labels = np.concatenate([labels, self._labels[self._new.rows[copies]]])
         return xgb.QuantileDMatrix(
-            self._features[rows],
-            self._labels[rows],
+            features,
+            labels,
             nthread=self._threads,
             ref=ref,
             max_bin=parameters["max_bin"],

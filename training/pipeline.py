@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import Any
 
 from sentinel.bundle import check_destination, write_bundle
-from sentinel.features import FeatureSet, feature_set
+from sentinel.features import feature_set
 from sentinel.history import end_of, table_features
 from sentinel.manifest import (
     DataEntry,
@@ -28,6 +28,7 @@ from sentinel.table import LabelledTable
 from training.card import render_card
 from training.fit import Features, Fitted, Options, fit, training_threads
 from training.judge import Judged, judge_rows
+from training.newcomers import Newcomers, newcomers
 from training.slices import backtest_start
 
 BACKTEST_RESAMPLES = 200
@@ -70,8 +71,9 @@ def train(table: LabelledTable, uri: str, options: Options | None = None) -> Tra
     check_destination(uri)
     on_step("making features")
     features, history = table_features(table)
-    judged, quality = _backtest(table, feature_set(table.description), features, options)
-    fitted = fit(features, table.labels, options)
+    new = newcomers(table, features, options.seed)
+    judged, quality = _backtest(table, features, new, options)
+    fitted = fit(features, table.labels, options, new)
     files = _files_of(fitted)
     profiles = None
     if history is not None and options.profiles:
@@ -86,7 +88,7 @@ def train(table: LabelledTable, uri: str, options: Options | None = None) -> Tra
 
 
 def _backtest(
-    table: LabelledTable, build: FeatureSet, features: Features, options: Options
+    table: LabelledTable, features: Features, new: Newcomers | None, options: Options
 ) -> tuple[Judged | None, dict[str, Any]]:
     """The latest rows, judged by the pipeline trained on all rows before them."""
     start = backtest_start(table.labels)
@@ -94,8 +96,9 @@ def _backtest(
         reason = f"{table.frauds} frauds are too few to train on some and be judged on others"
         return None, {"measured": False, "reason": reason}
     told = replace(options, on_step=lambda step: options.on_step(f"backtest: {step}"))
-    fitted = fit(features[:start], table.labels[:start], told)
+    fitted = fit(features[:start], table.labels[:start], told, new)
     options.on_step("backtest: judging the rows after")
+    build = feature_set(table.description)
     judge = Judge("backtest", table.description, build, fitted.calibration, fitted.novelty)
     lanes = LocalLanes(
         "backtest",

@@ -1,0 +1,45 @@
+"""``sentinel benchmark``: our models beside published ones, on public protocols."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from sentinel.console import print_json, progress, table
+
+DataOption = Annotated[str, typer.Option(help="The public table, Parquet or CSV.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+
+
+def benchmarks() -> typer.Typer:
+    """The commands below ``sentinel benchmark``."""
+    app = typer.Typer(
+        help="Judge what is trained by default on public protocols, beside published figures.",
+        no_args_is_help=True,
+    )
+    app.callback()(_group)
+    app.command()(handbook)
+    return app
+
+
+def _group() -> None:
+    # Read when XGBoost is imported; see ``commands.train``.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def handbook(data: DataOption, json: JsonFlag = False) -> None:
+    """The Fraud Detection Handbook's weeks: AUC, average precision, card precision@100.
+
+    Needs its simulated transactions from 2018-04-01 on. Takes some minutes.
+
+    Example: sentinel benchmark handbook --data transactions.parquet --json
+    """
+    from training.handbook import FIGURES, benchmark_handbook, table_rows
+
+    with progress("the handbook's protocol") as step:
+        result = benchmark_handbook(data, step)
+    if json:
+        print_json(result)
+        return
+    rows = [tuple(row) for row in table_rows(result)]
+    table("Means over four weeks", rows, ("weeks", "model", *FIGURES))
