@@ -34,12 +34,12 @@ def handbook(data: DataOption, json: JsonFlag = False) -> None:
 
     Example: sentinel benchmark handbook --data transactions.parquet --json
     """
-    from training.handbook import FIGURES, benchmark_handbook, table_rows
+    from training.handbook import TABLES, benchmark_handbook
 
     with progress("the handbook's protocol") as step:
         result = benchmark_handbook(data, step)
     if json:
         print_json(result)
         return
-    rows = [tuple(row) for row in table_rows(result)]
-    table("Means over four weeks", rows, ("weeks", "model", *FIGURES))
+    for title, columns, rows in TABLES:
+        table(title, list(rows(result)), columns)

@@ -6,7 +6,6 @@ fraud in the training days, or by one at least eight days before the day that is
 weeks choose models, four later ones judge them.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -25,6 +24,8 @@ TEST = (date(2018, 7, 25), date(2018, 8, 1), date(2018, 8, 8), date(2018, 8, 15)
 
 CARDS = 100
 """Cards that can be looked into on a day."""
+
+FIGURES = ("auc", "average_precision", "card_precision_at_100")
 
 CUSTOMER = "customer_id"
 
@@ -130,11 +131,6 @@ def _cards_of(
     frauds = np.bincount(place, weights=fraud[left], minlength=len(cards)).astype(np.int64)
     order = np.argsort(first)
     return cards[order], highest[order], frauds[order]
-
-
-def weeks(cards: Cards, starts: tuple[date, ...]) -> Iterator[Week]:
-    """The weeks whose training days begin at ``starts``."""
-    return (cards.week(start) for start in starts)
 
 
 def last_day(cards: Cards) -> str:
