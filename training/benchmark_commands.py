@@ -19,6 +19,7 @@ def benchmarks() -> typer.Typer:
     )
     app.callback()(_group)
     app.command()(handbook)
+    app.command()(creditcard)
     return app
 
 
@@ -43,3 +44,20 @@ def handbook(data: DataOption, json: JsonFlag = False) -> None:
         return
     for title, columns, rows in TABLES:
         table(title, list(rows(result)), columns)
+
+
+def creditcard(data: DataOption, json: JsonFlag = False) -> None:
+    """The creditcard data by row order, beside the random split of the reference system.
+
+    Takes some minutes.
+
+    Example: sentinel benchmark creditcard --data creditcard.parquet --json
+    """
+    from training.creditcard import COLUMNS, benchmark_creditcard, table_rows
+
+    with progress("creditcard") as step:
+        result = benchmark_creditcard(data, step)
+    if json:
+        print_json(result)
+        return
+    table(f"{result['rows']:,} rows, {result['frauds']} frauds", list(table_rows(result)), COLUMNS)

@@ -25,6 +25,7 @@ from sklearn.ensemble import IsolationForest
 from sentinel.calibration import NoveltyCalibration, SigmoidCalibration, log_odds
 from sentinel.errors import TableError
 from sentinel.runtime import TreeModel, anomaly_score, fraud_score
+from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE
 from sentinel.trees import from_isolation_forest, to_booster
 from training.newcomers import Newcomers
 from training.slices import LEAST_FRAUDS, Slices, choose_slices, forward_folds
@@ -105,6 +106,11 @@ class Fitted:
     forest_parameters: Mapping[str, Any]
     steps: tuple[dict[str, Any], ...] = field(default=())
 
+    @property
+    def models(self) -> dict[str, bytes]:
+        """Each lane's model."""
+        return {FRAUD_LANE: self.xgboost, NOVELTY_LANE: self.isolation_forest}
+
 
 def fit(
     features: Features, labels: Labels, options: Options, new: Newcomers | None = None
@@ -124,6 +130,20 @@ def fit(
     slices = choose_slices(labels)
     fitting = _Fitting(features, labels, options, new)
     return fitting.by_slices(slices) if slices else fitting.by_folds()
+
+
+def refit(
+    features: Features,
+    labels: Labels,
+    parameters: Mapping[str, Any],
+    options: Options,
+    new: Newcomers | None = None,
+) -> bytes:
+    """XGBoost alone, on all these rows, with parameters and rounds as ``Fitted`` states them."""
+    fitting = _Fitting(features, labels, options, new)
+    given = {name: value for name, value in parameters.items() if name != "rounds"}
+    booster = fitting.train(given, slice(0, len(labels)), parameters["rounds"])
+    return bytes(booster.save_raw("ubj"))
 
 
 def training_threads(features: Features) -> int:
@@ -156,7 +176,7 @@ class _Fitting:
         parameters, rounds = self._choose([(fit, stop)])
         earlier, later = slice(0, slices.stop), slice(slices.stop, slices.end)
         self._options.on_step("calibrating on the latest slice")
-        score = self._scores(self._train(parameters, earlier, rounds), later)
+        score = self._scores(self.train(parameters, earlier, rounds), later)
         return self._finish(parameters, rounds, score, self._labels[later], slices.stop)
 
     def by_folds(self) -> Fitted:
@@ -166,8 +186,7 @@ class _Fitting:
         parameters, rounds = self._choose(folds)
         self._options.on_step("calibrating on the folds")
         scores = [
-            self._scores(self._train(parameters, earlier, rounds), later)
-            for earlier, later in folds
+            self._scores(self.train(parameters, earlier, rounds), later) for earlier, later in folds
         ]
         judged = slice(folds[0][1].start, folds[-1][1].stop)
         window = round(0.75 * len(self._labels))
@@ -230,7 +249,7 @@ class _Fitting:
         self._options.on_step("fitting the isolation forest")
         forest, novelty = self._forest(window_start)
         self._options.on_step(f"refitting on all {len(self._labels):,} rows")
-        booster = self._train(parameters, slice(0, len(self._labels)), rounds)
+        booster = self.train(parameters, slice(0, len(self._labels)), rounds)
         self._note(step="refit", rows=len(self._labels), rounds=rounds)
         return Fitted(
             xgboost=bytes(booster.save_raw("ubj")),
@@ -258,7 +277,8 @@ class _Fitting:
         scores = anomaly_score(TreeModel(model, threads=self._threads).margin(window))
         return model, NoveltyCalibration(scores)
 
-    def _train(self, parameters: Mapping[str, Any], rows: slice, rounds: int) -> xgb.Booster:
+    def train(self, parameters: Mapping[str, Any], rows: slice, rounds: int) -> xgb.Booster:
+        """A booster of these rows."""
         return xgb.train({**parameters, **self._fixed()}, self._matrix(rows, parameters), rounds)
 
     def _scores(self, booster: xgb.Booster, rows: slice) -> NDArray[np.float64]:

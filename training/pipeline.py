@@ -23,11 +23,13 @@ from sentinel.manifest import (
     ProfilesEntry,
 )
 from sentinel.runtime import TreeModel
-from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE, Judge, Lane, LocalLanes
+from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE
 from sentinel.table import LabelledTable
+from training.by_week import by_week, spans
 from training.card import render_card
-from training.fit import Features, Fitted, Options, fit, training_threads
-from training.judge import Judged, judge_rows
+from training.delay import label_delay_matters
+from training.fit import Features, Fitted, Options, fit
+from training.judge import Judged, judged_by
 from training.newcomers import Newcomers, newcomers
 from training.slices import backtest_start
 
@@ -98,32 +100,22 @@ def _backtest(
     told = replace(options, on_step=lambda step: options.on_step(f"backtest: {step}"))
     fitted = fit(features[:start], table.labels[:start], told, new)
     options.on_step("backtest: judging the rows after")
-    build = feature_set(table.description)
-    judge = Judge("backtest", table.description, build, fitted.calibration, fitted.novelty)
-    lanes = LocalLanes(
-        "backtest",
-        {
-            name: Lane(name, TreeModel(model, threads=training_threads(features)))
-            for name, model in _models_of(fitted).items()
-        },
-    )
-    later = table.transactions.take(slice(start, len(table)))
-    judged = judge_rows(judge, lanes, later, features[start:], table.labels[start:])
+    judged = judged_by(fitted, table, features, slice(start, len(table)))
+    build, times = feature_set(table.description), table.transactions.times
+    parts = spans(len(judged.labels), None if times is None else times[start:], start)
     return judged, {
         "measured": True,
         "trained_on": {"rows": start, "until": table.time_of(start)},
         "together": judged.quality(BACKTEST_RESAMPLES).as_dict(),
         "lanes": judged.lanes(BACKTEST_RESAMPLES),
         "decisions": judged.decisions(),
+        "weeks": by_week(judged, parts, build.names, features[:start], features[start:]),
+        "label_delay": label_delay_matters(table, fitted, start, judged.fraud_score, told),
     }
 
 
-def _models_of(fitted: Fitted) -> dict[str, bytes]:
-    return {FRAUD_LANE: fitted.xgboost, NOVELTY_LANE: fitted.isolation_forest}
-
-
 def _files_of(fitted: Fitted) -> dict[str, bytes]:
-    models = {_FILES[name]: model for name, model in _models_of(fitted).items()}
+    models = {_FILES[name]: model for name, model in fitted.models.items()}
     return {**models, _NOVELTY_FILE: fitted.novelty.to_bytes()}
 
 
@@ -140,7 +132,7 @@ def _manifest(
         name: ModelEntry(
             file=_FILES[name], trees=TreeModel(model).trees, parameters=dict(parameters[name])
         )
-        for name, model in _models_of(fitted).items()
+        for name, model in fitted.models.items()
     }
     return Manifest(
         description=table.description,
