@@ -20,7 +20,9 @@ def stability_index(before: NDArray[np.floating], after: NDArray[np.floating]) -
     values. 0 is no difference; it is symmetric up to the choice of the bins.
     """
     known = before[np.isfinite(before)]
-    edges = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)[1:-1])) if len(known) else []
+    edges = np.empty(0)
+    if len(known):
+        edges = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)[1:-1]))
     one, other = _shares(before, edges), _shares(after, edges)
     return float(((other - one) * np.log(other / one)).sum())
 
@@ -34,9 +36,7 @@ def most_shifted(
     return names[worst], indexes[worst]
 
 
-def _shares(
-    values: NDArray[np.floating], edges: NDArray[np.floating] | Sequence[float]
-) -> NDArray[np.float64]:
+def _shares(values: NDArray[np.floating], edges: NDArray[np.floating]) -> NDArray[np.float64]:
     missing = ~np.isfinite(values)
     place = np.searchsorted(edges, values[~missing], side="left")
     counts = np.bincount(place, minlength=len(edges) + 1)
