@@ -33,9 +33,9 @@ class TreeAttribution:
     """Explains the margins of one ensemble. Safe to share between threads.
 
     ``parent`` and ``before`` (nodes,) are positions, -1 where there is none: of a node's parent,
-    and of the nearest node above it whose parent asks the same feature. ``share`` (nodes,) is z of the
-    feature that its parent asks, of all questions about it on the path. ``points`` and ``weights``
-    are those of the quadrature.
+    and of the nearest node above it whose parent asks the same feature. ``share`` (nodes,) is z of
+    the feature that its parent asks, of all questions about it on the path. ``points`` and
+    ``weights`` are those of the quadrature.
     """
 
     ensemble: TreeEnsemble
@@ -90,7 +90,7 @@ def _paths(tree_start, feature, left, cover):
             before[node] = at if parent[at] != -1 else -1
             known = before[node] != -1
             asked[node] = asked[above] + (0 if known else 1)
-            went = cover[node] / cover[above] if cover[above] > 0 else 0.0
+            went = float(cover[node]) / float(cover[above]) if cover[above] > 0 else 0.0
             share[node] = max((share[before[node]] if known else 1.0) * went, _LEAST_SHARE)
     return parent, before, share, asked.max()
 
