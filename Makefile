@@ -7,7 +7,7 @@ BUNDLE ?= bundles/transactions
 DATA ?= ../shared/data
 PORT ?= 8000
 
-.PHONY: setup run test test-serve test-score test-skew test-redis test-scaling test-data demo-autoscale bench bench-quick bench-quality bench-handbook bench-creditcard bench-router bench-faults lint format lock clean
+.PHONY: setup run test test-serve test-score test-skew test-redis test-scaling test-data demo-autoscale bench bench-quick bench-quality bench-handbook bench-creditcard bench-router bench-faults lint format lock clean bench-reasons
 
 setup: $(STAMP)
 
@@ -112,6 +112,11 @@ bench-creditcard: setup
 	$(BIN)/sentinel benchmark creditcard --data $(DATA)/creditcard.parquet --json > build/splits.json
 	mv build/splits.json bench/creditcard-splits.json
 	$(BIN)/python -m training.figures bench/creditcard-splits.json > bench/creditcard-splits.md
+
+# What the features in the reasons cost the service, at one flagged transaction in a hundred.
+bench-reasons: setup
+	command -v wrk || { apt-get update -q && apt-get install -y -q wrk; }
+	$(BIN)/python -m loadtest.reasons_bench bench
 	$(BIN)/python -m loadtest.figures
 
 # The counts of docs/serving.md: what clients were told while replicas were killed under load.
