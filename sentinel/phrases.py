@@ -192,6 +192,21 @@ def _clean_streak(t: _Terms, v: float) -> str:
     return f"{_some(v, 'clean transaction')} of this {t.who} known since its last known fraud"
 
 
+def _fraud_run(t: _Terms, v: float) -> str:
+    frauds = _some(v, "transaction")
+    return f"last {frauds} known of this {t.who} in {t.window} frauds, none good between"
+
+
+def _fraud_run_days(t: _Terms, v: float) -> str:
+    if isnan(v):
+        return _known_frauds(t, 0)
+    return f"{t.who}'s run of known frauds began {_times(v)} days before the label delay"
+
+
+def _ordinary_frauds(t: _Terms, v: float) -> str:
+    return f"{t.who} had {_some(v, 'known fraud')} of an ordinary {t.amount} in {t.window}"
+
+
 BEHAVIOUR: Mapping[str, tuple[str, Callable[[_Terms, float], str]]] = {
     "count": ("pace", _count),
     "since_last": ("pace", _since_last),
@@ -213,5 +228,8 @@ BEHAVIOUR: Mapping[str, tuple[str, Callable[[_Terms, float], str]]] = {
     "known_fraud_rate": ("known frauds", _known_fraud_rate),
     "since_fraud": ("known frauds", _since_fraud),
     "clean_streak": ("known frauds", _clean_streak),
+    "fraud_run": ("known frauds", _fraud_run),
+    "fraud_run_days": ("known frauds", _fraud_run_days),
+    "ordinary_frauds": ("known frauds", _ordinary_frauds),
 }
 """The theme and the words of each kind of behaviour feature."""

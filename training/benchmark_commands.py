@@ -20,6 +20,7 @@ def benchmarks() -> typer.Typer:
     app.callback()(_group)
     app.command()(handbook)
     app.command()(creditcard)
+    app.command()(unseen)
     return app
 
 
@@ -61,3 +62,22 @@ def creditcard(data: DataOption, json: JsonFlag = False) -> None:
         print_json(result)
         return
     table(f"{result['rows']:,} rows, {result['frauds']} frauds", list(table_rows(result)), COLUMNS)
+
+
+def unseen(data: DataOption, json: JsonFlag = False) -> None:
+    """What is found of a fraud that nobody has labelled: one scenario left out at a time.
+
+    Needs the handbook's simulated transactions with their scenarios. Takes some minutes.
+
+    Example: sentinel benchmark unseen --data transactions.parquet --json
+    """
+    from training.unseen import benchmark_unseen
+    from training.unseen_report import ALARM_COLUMNS, COLUMNS, alarm_rows, unseen_rows
+
+    with progress("fraud nobody has labelled") as step:
+        result = benchmark_unseen(data, step)
+    if json:
+        print_json(result)
+        return
+    table("Found with 100 cards a day, validation weeks", unseen_rows(result), COLUMNS)
+    table("False alarms of the novelty lane", alarm_rows(result), ALARM_COLUMNS)

@@ -20,14 +20,14 @@ import xgboost as xgb
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
-from sklearn.ensemble import IsolationForest
 
 from sentinel.calibration import NoveltyCalibration, SigmoidCalibration, log_odds
 from sentinel.errors import TableError
 from sentinel.runtime import TreeModel, anomaly_score, fraud_score
 from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE
-from sentinel.trees import from_isolation_forest, to_booster
+from sentinel.trees import to_booster
 from training.newcomers import Newcomers
+from training.novelty import FOREST_SAMPLE, FOREST_TREES, fit_forest
 from training.slices import LEAST_FRAUDS, Slices, choose_slices, forward_folds
 
 CELLS_A_THREAD = 1_000_000
@@ -38,11 +38,9 @@ MAX_ROUNDS = 600
 PATIENCE = 40
 """Rounds without a better prediction of the next slice after which boosting stops."""
 
-NOVELTY_WINDOW = 50_000
-"""Most rows in the novelty window, the latest ones: a p-value is then exact to 0.002%."""
-
-FOREST_TREES = 100
-FOREST_SAMPLE = 256
+NOVELTY_WINDOW = 200_000
+"""Most rows in the novelty window, the latest ones: where a rate of 0.2% lies is told by the 400
+most novel of them, and so to 5% (one in the square root of 400) of that rate."""
 
 COARSE_BINS, FINE_BINS = 256, 1024
 """Histogram bins tried by default. Coarse ones overfit less (creditcard: 1 to 2% less log loss on
@@ -113,11 +111,16 @@ class Fitted:
 
 
 def fit(
-    features: Features, labels: Labels, options: Options, new: Newcomers | None = None
+    features: Features,
+    labels: Labels,
+    options: Options,
+    new: Newcomers | None = None,
+    novelty: NDArray[np.intp] | None = None,
 ) -> Fitted:
     """Both lanes fitted to (n, f) features and (n,) labels whose rows are in time order.
 
-    ``new``: copies of rows that XGBoost learns from as well.
+    ``new``: copies of rows that XGBoost learns from as well. ``novelty``: the features that the
+    novelty lane looks at; all of them by default.
     The same arguments give the same bytes.
 
     :raises TableError: fewer than ``LEAST_FRAUDS`` frauds.
@@ -128,7 +131,8 @@ def fit(
             f"{frauds} frauds are too few to train on, expected {LEAST_FRAUDS} or more"
         )
     slices = choose_slices(labels)
-    fitting = _Fitting(features, labels, options, new)
+    columns = np.arange(features.shape[1]) if novelty is None else novelty
+    fitting = _Fitting(features, labels, options, new, columns)
     return fitting.by_slices(slices) if slices else fitting.by_folds()
 
 
@@ -157,8 +161,14 @@ def training_threads(features: Features) -> int:
 
 class _Fitting:
     def __init__(
-        self, features: Features, labels: Labels, options: Options, new: Newcomers | None
+        self,
+        features: Features,
+        labels: Labels,
+        options: Options,
+        new: Newcomers | None,
+        novelty: NDArray[np.intp],
     ) -> None:
+        self._novelty = novelty
         self._features = features
         self._labels = labels
         self._options = options
@@ -267,13 +277,10 @@ class _Fitting:
         window = self._features[window_start:][legitimate[window_start:]][-NOVELTY_WINDOW:]
         if not len(before) or not len(window):
             raise TableError("too few legitimate rows to tell what is usual")
-        forest = IsolationForest(
-            n_estimators=FOREST_TREES,
-            max_samples=min(FOREST_SAMPLE, len(before)),
-            random_state=self._options.seed,
-        ).fit(before)
-        model = bytes(to_booster(from_isolation_forest(forest)).save_raw("ubj"))
-        self._note(step="isolation forest", rows=len(before), window=len(window))
+        forest = fit_forest(before, self._novelty, self._options.seed)
+        model = bytes(to_booster(forest).save_raw("ubj"))
+        columns = len(self._novelty)
+        self._note(step="isolation forest", rows=len(before), features=columns, window=len(window))
         scores = anomaly_score(TreeModel(model, threads=self._threads).margin(window))
         return model, NoveltyCalibration(scores)
 

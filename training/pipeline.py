@@ -31,6 +31,7 @@ from training.delay import label_delay_matters
 from training.fit import Features, Fitted, Options, fit
 from training.judge import Judged, judged_by
 from training.newcomers import Newcomers, newcomers
+from training.novelty import novelty_columns
 from training.slices import backtest_start
 
 BACKTEST_RESAMPLES = 200
@@ -75,7 +76,7 @@ def train(table: LabelledTable, uri: str, options: Options | None = None) -> Tra
     features, history = table_features(table)
     new = newcomers(table, features, options.seed)
     judged, quality = _backtest(table, features, new, options)
-    fitted = fit(features, table.labels, options, new)
+    fitted = fit(features, table.labels, options, new, novelty_columns(table.description))
     files = _files_of(fitted)
     profiles = None
     if history is not None and options.profiles:
@@ -98,7 +99,9 @@ def _backtest(
         reason = f"{table.frauds} frauds are too few to train on some and be judged on others"
         return None, {"measured": False, "reason": reason}
     told = replace(options, on_step=lambda step: options.on_step(f"backtest: {step}"))
-    fitted = fit(features[:start], table.labels[:start], told, new)
+    fitted = fit(
+        features[:start], table.labels[:start], told, new, novelty_columns(table.description)
+    )
     options.on_step("backtest: judging the rows after")
     judged = judged_by(fitted, table, features, slice(start, len(table)))
     build, times = feature_set(table.description), table.transactions.times
