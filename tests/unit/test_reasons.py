@@ -16,8 +16,21 @@ from sentinel.feature_specs import KIND, BehaviourFeature, feature_names
 from sentinel.phrases import BEHAVIOUR, phrases_of
 from sentinel.reasons import Explainer
 from sentinel.trees import from_booster, from_isolation_forest
+from tests.behaviour import described
 
-TRANSACTIONS = load_description("transactions")
+TRANSACTIONS = described(
+    [
+        "amount",
+        {"kind": "log", "of": "amount"},
+        *("hour", "weekday", "weekend", "night"),
+        {"kind": "count", "by": "customer_id", "over": "1d"},
+        {"kind": "ratio_mean", "by": "customer_id", "over": ["7d", "30d"]},
+        {"kind": "zscore", "by": "customer_id", "over": "30d"},
+        {"kind": "since_last", "by": "customer_id", "over": "30d"},
+        {"kind": "known_frauds", "by": "terminal_id", "over": ["1d", "14d"]},
+        {"kind": "since_fraud", "by": "terminal_id", "over": "30d"},
+    ]
+)
 NAMES = [name for spec in TRANSACTIONS.features for name in feature_names(spec)]
 AMOUNT, RATIO, FRAUDS = (
     NAMES.index(name)
@@ -86,7 +99,7 @@ features: [total, gift, channel]
 def test_every_kind_of_behaviour_has_words_for_any_value() -> None:
     kinds = {kind for kind, model in KIND.items() if model is BehaviourFeature}
     assert set(BEHAVIOUR) == kinds
-    for phrase in phrases_of(TRANSACTIONS):
+    for phrase in phrases_of(described()):  # which has them all
         for value in (0.0, 1.0, 3.0, math.nan):
             if phrase.theme in ("time", "amount") and math.isnan(value):
                 continue  # of every row
