@@ -14,6 +14,7 @@ from sentinel.errors import SentinelError
 
 BENCH = "bench"
 README, PAGE, AUTOSCALING = "README.md", "docs/benchmarks.md", "docs/autoscaling.md"
+NOVELTY = "docs/novelty.md"
 
 
 class NoPlace(SentinelError):
@@ -42,6 +43,8 @@ SHOWN = (
     Shown(PAGE, "Cores", "serving.md", [5]),
     Shown(PAGE, "Reasons", "reasons.md", [0]),
     Shown(PAGE, "Where the router's time goes", "router-profile.md", [0]),
+    Shown(NOVELTY, "Fraud that nobody has labelled", "unseen.md", [0]),
+    Shown(NOVELTY, "False alarms", "unseen.md", [1]),
     Shown(AUTOSCALING, "A spike", "autoscale.md", [0]),
 )
 

@@ -36,7 +36,7 @@ from sentinel.scoring import score_offline
 from sentinel.transactions import Transactions
 from sentinel.trees import read_ensemble, to_booster
 
-ROUNDS, SECONDS, WARM_UP = 7, 3, 1
+ROUNDS, SECONDS, WARM_UP = 5, 3, 1
 FLAGGED = 0.01
 """Share of what is sent that is reviewed or blocked."""
 GOAL = 0.9
