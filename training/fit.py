@@ -131,8 +131,7 @@ def fit(
             f"{frauds} frauds are too few to train on, expected {LEAST_FRAUDS} or more"
         )
     slices = choose_slices(labels)
-    columns = np.arange(features.shape[1]) if novelty is None else novelty
-    fitting = _Fitting(features, labels, options, new, columns)
+    fitting = _Fitting(features, labels, options, new, novelty)
     return fitting.by_slices(slices) if slices else fitting.by_folds()
 
 
@@ -166,9 +165,9 @@ class _Fitting:
         labels: Labels,
         options: Options,
         new: Newcomers | None,
-        novelty: NDArray[np.intp],
+        novelty: NDArray[np.intp] | None = None,
     ) -> None:
-        self._novelty = novelty
+        self._novelty = np.arange(features.shape[1]) if novelty is None else novelty
         self._features = features
         self._labels = labels
         self._options = options
