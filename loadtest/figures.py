@@ -43,7 +43,7 @@ SHOWN = (
     Shown(PAGE, "Cores", "serving.md", [5]),
     Shown(PAGE, "Reasons", "reasons.md", [0]),
     Shown(PAGE, "Where the router's time goes", "router-profile.md", [0]),
-    Shown(NOVELTY, "Fraud that nobody has labelled", "unseen.md", [0]),
+    Shown(NOVELTY, "What is found", "unseen.md", [0]),
     Shown(NOVELTY, "False alarms", "unseen.md", [1]),
     Shown(AUTOSCALING, "A spike", "autoscale.md", [0]),
 )
