@@ -123,7 +123,6 @@ bench-unseen: setup
 bench-reasons: setup
 	command -v wrk || { apt-get update -q && apt-get install -y -q wrk; }
 	$(BIN)/python -m loadtest.reasons_bench bench
-	$(BIN)/python -m loadtest.figures
 
 # The counts of docs/serving.md: what clients were told while replicas were killed under load.
 bench-faults: setup

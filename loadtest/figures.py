@@ -41,7 +41,6 @@ SHOWN = (
     Shown(PAGE, "At a constant rate, and past what it can", "serving.md", [3]),
     Shown(PAGE, "Memory", "serving.md", [4]),
     Shown(PAGE, "Cores", "serving.md", [5]),
-    Shown(PAGE, "Reasons", "reasons.md", [0]),
     Shown(PAGE, "Where the router's time goes", "router-profile.md", [0]),
     Shown(NOVELTY, "What is found", "unseen.md", [0]),
     Shown(NOVELTY, "False alarms", "unseen.md", [1]),
