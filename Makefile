@@ -112,10 +112,13 @@ bench-creditcard: setup
 	$(BIN)/sentinel benchmark creditcard --data $(DATA)/creditcard.parquet --json > build/splits.json
 	mv build/splits.json bench/creditcard-splits.json
 	$(BIN)/python -m training.figures bench/creditcard-splits.json > bench/creditcard-splits.md
+	$(BIN)/python -m loadtest.figures
 
 # The tables of docs/novelty.md: one kind of fraud left out at a time, from transactions.parquet.
 bench-unseen: setup
-	$(BIN)/sentinel benchmark unseen --data $(DATA)/transactions.parquet --json > bench/unseen.json
+	mkdir -p build
+	$(BIN)/sentinel benchmark unseen --data $(DATA)/transactions.parquet --json > build/unseen.json
+	mv build/unseen.json bench/unseen.json
 	$(BIN)/python -m training.unseen_report bench/unseen.json > bench/unseen.md
 	$(BIN)/python -m loadtest.figures
 
