@@ -8,7 +8,7 @@ DATA ?= ../shared/data
 SERVICES ?= ../shared/services
 PORT ?= 8000
 
-.PHONY: setup run test test-serve test-score test-skew test-redis test-gitops test-kafka test-scaling test-data demo-autoscale bench bench-quick bench-quality bench-router bench-faults bench-kafka-faults lint format lock clean
+.PHONY: setup run test test-serve test-score test-skew test-redis test-gitops test-kafka test-scaling test-data demo-autoscale bench bench-quick bench-quality bench-handbook bench-creditcard bench-router bench-faults bench-kafka-faults lint format lock clean bench-reasons bench-unseen
 
 setup: $(STAMP)
 
@@ -111,6 +111,36 @@ bench-quality: setup
 	$(BIN)/sentinel evaluate --data $(DATA)/creditcard.parquet --from 0.8 \
 		--bundle build/creditcard-80 --json > bench/creditcard.json
 	$(BIN)/python -m training.figures bench/creditcard.json > bench/creditcard.md
+
+# The tables of docs/quality.md: our defaults on the handbook's weeks, and on the creditcard data by
+# row order and beside a random split. Some ten minutes; the second, a few.
+bench-handbook: setup
+	mkdir -p build
+	$(BIN)/sentinel benchmark handbook --data $(DATA)/transactions.parquet --json > build/handbook.json
+	mv build/handbook.json bench/handbook.json
+	$(BIN)/python -m training.figures bench/handbook.json > bench/handbook.md
+	$(BIN)/python -m loadtest.figures
+
+bench-creditcard: setup
+	mkdir -p build
+	$(BIN)/sentinel benchmark creditcard --data $(DATA)/creditcard.parquet --json > build/splits.json
+	mv build/splits.json bench/creditcard-splits.json
+	$(BIN)/python -m training.figures bench/creditcard-splits.json > bench/creditcard-splits.md
+	$(BIN)/python -m loadtest.figures
+
+# The tables of docs/novelty.md: one kind of fraud left out at a time, from transactions.parquet.
+bench-unseen: setup
+	mkdir -p build
+	$(BIN)/sentinel benchmark unseen --data $(DATA)/transactions.parquet --json > build/unseen.json
+	mv build/unseen.json bench/unseen.json
+	$(BIN)/python -m training.unseen_report bench/unseen.json > bench/unseen.md
+	$(BIN)/python -m loadtest.figures
+
+# What the features in the reasons cost the service, at one flagged transaction in a hundred.
+bench-reasons: setup
+	command -v wrk || { apt-get update -q && apt-get install -y -q wrk; }
+	$(BIN)/python -m loadtest.reasons_bench bench
+	$(BIN)/python -m loadtest.figures
 
 # The counts of docs/serving.md: what clients were told while replicas were killed under load.
 bench-faults: setup

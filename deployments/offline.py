@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import ray
 
@@ -127,12 +128,17 @@ class OfflineRun:
             self._score_by_time(step)
         scores = self._folder.scores(self._layout.rows)
         assert scores is not None
+        reasons = self._folder.reasons()
+        of_row = reasons.column(ROW).to_numpy()
         with closing(self._parts(missing[0], missing[-1])) as parts:
             for part, table in parts:
                 if part in missing:
                     rows = table.column(ROW).to_numpy()[good_rows(table)]
+                    mine = np.isin(of_row, rows, assume_unique=True)
+                    why = reasons.filter(pa.array(mine))
                     place = str(self._folder.part(part))
-                    self._pool.submit("write_scored", place, table, scores[rows], done=self._count)
+                    found = scores[rows], why
+                    self._pool.submit("write_scored", place, table, *found, done=self._count)
         self._pool.drain()
 
     def _score_by_time(self, step: ProfileStep) -> None:
@@ -152,7 +158,8 @@ class OfflineRun:
                 if batch < first:
                     continue
                 rows = table.column(ROW).to_numpy()
-                self._pool.submit("scores", table, step(table), done=partial(put, rows))
+                place = str(self._folder.reasons_part(batch))
+                self._pool.submit("scores", place, table, step(table), done=partial(put, rows))
                 step.save_if_due(self._folder, batch + 1, complete)
         complete()
         self._folder.keep_scores()

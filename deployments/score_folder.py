@@ -4,7 +4,8 @@ Parts have their final name only once they are whole. Everything else begins wit
 
 - ``_progress.json``: which run this is, and its result once it is finished;
 - ``_profiles-N.msgpack``: the profiles after the first N batches, all of which are complete;
-- ``_scores``: the models' scores by input row, where rows are not judged in input order.
+- ``_scores``: the models' scores by input row, where rows are not judged in input order;
+- ``_reasons-N.parquet``: there too, the reasons of those of the Nth batch that have any.
 
 So whoever is killed leaves a folder from which the same run goes on.
 """
@@ -25,12 +26,18 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sentinel.errors import SentinelError
+from sentinel.row_tables import ROW
 
 PROGRESS = "_progress.json"
 _PART = re.compile(r"part-(\d{6,})\.parquet")
 _PROFILES = re.compile(r"_profiles-(\d+)\.msgpack")
+_REASONS = re.compile(r"_reasons-(\d+)\.parquet")
 _SCORES, _SCORES_SO_FAR = "_scores", "_scores-so-far"
 _TEMPORARY = ".writing-"
+
+
+REASONS = "reasons"
+"""The column of reasons beside ``row``, the input's row that they are of."""
 
 
 class FolderError(SentinelError):
@@ -129,6 +136,15 @@ class ScoreFolder:
         """Says that the scores are all known."""
         (self.path / _SCORES_SO_FAR).rename(self.path / _SCORES)
         self._remove(lambda name: bool(_PROFILES.fullmatch(name)))
+
+    def reasons_part(self, batch: int) -> Path:
+        """Where the reasons of that batch are, or will be."""
+        return self.path / f"_reasons-{batch:06d}.parquet"
+
+    def reasons(self) -> pa.Table:
+        """All that were found, by row: columns ``row`` and ``reasons``."""
+        names = sorted(filter(_REASONS.fullmatch, self._names()))
+        return pa.concat_tables(pq.read_table(self.path / n) for n in names).sort_by(ROW)
 
     def errors(self) -> int:
         """Rows of all parts that have an error."""

@@ -14,6 +14,7 @@ from sentinel.errors import SentinelError
 
 BENCH = "bench"
 README, PAGE, AUTOSCALING = "README.md", "docs/benchmarks.md", "docs/autoscaling.md"
+NOVELTY = "docs/novelty.md"
 
 
 class NoPlace(SentinelError):
@@ -41,6 +42,8 @@ SHOWN = (
     Shown(PAGE, "Memory", "serving.md", [4]),
     Shown(PAGE, "Cores", "serving.md", [5]),
     Shown(PAGE, "Where the router's time goes", "router-profile.md", [0]),
+    Shown(NOVELTY, "What is found", "unseen.md", [0]),
+    Shown(NOVELTY, "False alarms", "unseen.md", [1]),
     Shown(AUTOSCALING, "A spike", "autoscale.md", [0]),
 )
 

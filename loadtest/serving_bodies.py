@@ -70,7 +70,7 @@ def check_answers(contender: Contender, url: str, bundle: str) -> None:
     if contender.batches:
         sent = post(url, JSON_1000.path, JSON, msgspec.json.encode(rows))
         check_near(contender.name, msgspec.json.decode(sent)["results"], expected)
-        stream = pa.ipc.open_stream(post(url, ARROW_1000.path, ARROW, _arrow(rows)))
+        stream = pa.ipc.open_stream(post(url, ARROW_1000.path, ARROW, arrow_body(rows)))
         check_near(contender.name, stream.read_all().to_pylist(), expected)
 
 
@@ -78,11 +78,12 @@ def check_answers(contender: Contender, url: str, bundle: str) -> None:
 def _bodies(dialect: Dialect, kind: str, rows: int) -> list[Template]:
     if rows == 1:
         return [Template.fixed(dialect.encode(row)) for row in transactions(BODIES, 0)]
-    encode = _arrow if kind == ARROW else msgspec.json.encode
+    encode = arrow_body if kind == ARROW else msgspec.json.encode
     return [Template.fixed(encode(transactions(rows, 1 + at))) for at in range(BATCHES)]
 
 
-def _arrow(rows: list[dict[str, Any]]) -> bytes:
+def arrow_body(rows: list[dict[str, Any]]) -> bytes:
+    """An Arrow stream of these transactions."""
     table = pa.Table.from_pylist(rows)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:

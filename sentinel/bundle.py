@@ -15,12 +15,15 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs
 
+from sentinel.attribution import TreeAttribution, attribution_of
 from sentinel.calibration import NoveltyCalibration
+from sentinel.ensemble import read_trees
 from sentinel.errors import BundleError
 from sentinel.features import feature_set
-from sentinel.manifest import FileEntry, Manifest, digest_of, parse_manifest
+from sentinel.manifest import FileEntry, Manifest, ModelEntry, digest_of, parse_manifest
+from sentinel.reasons import Explainer
 from sentinel.runtime import TreeModel
-from sentinel.scoring import Judge, Lane, LocalLanes
+from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE, Judge, Lane, LocalLanes
 
 MANIFEST = "manifest.json"
 _MANIFEST_LIMIT = 16 * 2**20
@@ -47,11 +50,14 @@ class Bundle:
             model = TreeModel(self.files[entry.file], threads=threads)
         except BundleError as error:
             raise BundleError(f"{self.uri}: {entry.file}: {error}") from error
-        found = f"{model.features} features and {model.trees} trees"
+        self._check_size(entry, model.features, model.trees)
+        return Lane(name, model)
+
+    def _check_size(self, entry: ModelEntry, features: int, trees: int) -> None:
+        found = f"{features} features and {trees} trees"
         stated = f"{len(self.manifest.features)} features and {entry.trees} trees"
         if found != stated:
             raise BundleError(f"{self.uri}: {entry.file} has {found}, the manifest says {stated}")
-        return Lane(name, model)
 
     def lanes(self, *, threads: int = 1) -> LocalLanes:
         """All of its models in this process."""
@@ -67,7 +73,8 @@ class Bundle:
     def judge(self) -> Judge:
         """All that is needed around the lanes.
 
-        :raises BundleError: the novelty window is not one of as many rows as the manifest says.
+        :raises BundleError: the novelty window is not one of as many rows as the manifest says, or
+            a model is not what the manifest says.
         """
         description = self.manifest.description
         entry = self.manifest.novelty
@@ -85,7 +92,17 @@ class Bundle:
             features=feature_set(description),
             calibration=self.manifest.calibration,
             novelty=novelty,
+            explainer=Explainer(description, *map(self._attribution, (FRAUD_LANE, NOVELTY_LANE))),
         )
+
+    def _attribution(self, lane: str) -> TreeAttribution | None:
+        entry = self.manifest.models[lane]
+        try:
+            trees = read_trees(self.files[entry.file])
+        except BundleError as error:
+            raise BundleError(f"{self.uri}: {entry.file}: {error}") from error
+        self._check_size(entry, trees.features, len(trees))
+        return attribution_of(trees)
 
 
 def open_bundle(uri: str) -> Bundle:

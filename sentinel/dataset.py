@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from sentinel.errors import DescriptionError
 from sentinel.feature_specs import (
     KIND,
+    ON_UNUSUAL,
     RANKED,
     Behaviour,
     BehaviourFeature,
@@ -222,7 +223,7 @@ class DatasetDescription(Strict):
                 )
             if len({f.at for f in mine if f.at is not None}) > 1:
                 raise ValueError(f"features: first_at of {entity} can look for one entity alone")
-        if unusual is None and any(f.kind.startswith("unusual") for f in found):
+        if unusual is None and any(f.kind in ON_UNUSUAL for f in found):
             raise ValueError("behaviour.unusual: a feature asks for it, and it is not said")
 
     @cached_property

@@ -75,6 +75,7 @@ class BehaviourFeature(Strict):
         "ratio_mean", "ratio_median", "ratio_maximum", "zscore", "tail",
         "since_last", "first_at", "unusual_share", "unusual_days",
         "known_count", "known_frauds", "known_fraud_rate", "since_fraud", "clean_streak",
+        "fraud_run", "fraud_run_days", "ordinary_frauds",
     ]  # fmt: skip
     by: str = Field(description="the entity")
     over: Annotated[tuple[Duration, ...], BeforeValidator(_one_or_many)] = Field(
@@ -93,8 +94,16 @@ class BehaviourFeature(Strict):
         return self
 
 
-RISK = frozenset({"known_count", "known_frauds", "known_fraud_rate", "since_fraud", "clean_streak"})
+RISK = frozenset(
+    {
+        "known_count", "known_frauds", "known_fraud_rate", "since_fraud", "clean_streak",
+        "fraud_run", "fraud_run_days", "ordinary_frauds",
+    }
+)  # fmt: skip
 """Kinds that rest on labels: their windows end ``label_delay`` before the transaction."""
+
+ON_UNUSUAL = frozenset({"unusual_share", "unusual_days", "ordinary_frauds"})
+"""Kinds that need to be told when an amount is unusual."""
 
 RANKED = frozenset({"median", "spread", "ratio_median", "zscore", "tail"})
 """Kinds that need amounts sorted; one window of an entity is sorted, so they must share it."""

@@ -4,7 +4,10 @@ Training makes the profiles that go into a bundle; ``evaluate`` and ``score`` go
 ``--history FILE`` makes others. All of them note labelled rows here.
 """
 
+from dataclasses import replace
+
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from sentinel.bundle import Bundle
@@ -159,6 +162,15 @@ def history_of(bundle: Bundle, file: str | None = None, labels_come: bool = True
     history = History(bundle.manifest.description, plan, labels_come)
     history.start_from(bundle, file)
     return history
+
+
+def as_of_new_entities(
+    description: DatasetDescription, plan: ProfilePlan, transactions: Transactions
+) -> NDArray[np.float32]:
+    """(n, b) what profiles would say of these rows if none of their entities had been seen."""
+    keys = pa.array(np.arange(len(transactions))).cast(pa.string())
+    alone = replace(transactions, entities=dict.fromkeys(transactions.entities, keys))
+    return History(description, plan, labels_come=False).note(alone)
 
 
 def end_of(history: History) -> str:

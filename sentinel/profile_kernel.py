@@ -20,12 +20,15 @@ from numba import njit
 from sentinel.profile_plan import (
     COUNT,
     FIRST_AT,
+    FRAUD_RUN,
+    FRAUD_RUN_DAYS,
     KNOWN_COUNT,
     KNOWN_FRAUD_RATE,
     KNOWN_FRAUDS,
     MAXIMUM,
     MEAN,
     MEDIAN,
+    ORDINARY_FRAUDS,
     RATIO_MAXIMUM,
     RATIO_MEAN,
     RATIO_MEDIAN,
@@ -47,8 +50,9 @@ EVENTS, AMOUNT, HIGHEST, ODD, ODD_DAYS = range(5)
 """Columns of what is summed up over a window: events, their amounts, the highest of them, how many
 were unusual, and on how many days."""
 
-KNOWN, FRAUDS = range(2)
-"""Columns of what is summed up behind the label delay."""
+KNOWN, FRAUDS, ORDINARY, RUN, RUN_AGE = range(5)
+"""Columns of what is summed up behind the label delay: events, frauds, frauds whose amount was not
+unusual, frauds of the newest run with nothing else between them, and the age of its oldest."""
 
 _DAY = 86_400_000_000
 _HOUR = 3_600_000_000
@@ -73,7 +77,7 @@ def advance(
     ``unusual_window`` is not negative; the other entities read it.
     """
     past = np.zeros((len(windows), 5), np.int64)
-    known = np.zeros((len(risk_windows), 2), np.int64)
+    known = np.zeros((len(risk_windows), 5), np.int64)
     each = np.empty(most, np.int64)
     scratch = np.empty(most, np.int64)
     for at in range(begin, len(order)):
@@ -189,6 +193,10 @@ def _look_behind(pool, start, stop, until, windows, known):
     streak = np.int64(0)
     count = np.int64(0)
     frauds = np.int64(0)
+    ordinary = np.int64(0)
+    run = np.int64(0)
+    run_age = _NEVER
+    broken = False
     place = stop - 1
     if len(windows):
         while place >= start and pool[place].time > until:
@@ -201,12 +209,22 @@ def _look_behind(pool, start, stop, until, windows, known):
             count += record.count
             if record.frauds:
                 frauds += record.frauds
+                ordinary += max(np.int64(record.frauds) - np.int64(record.unusual), np.int64(0))
                 if fraud_age == _NEVER:
                     fraud_age = until - record.time
+                if not broken:
+                    run += record.frauds
+                    run_age = until - record.time
+                    broken = record.frauds < record.count
             elif fraud_age == _NEVER:
                 streak += record.count
+            else:
+                broken = True
         known[k, KNOWN] = count
         known[k, FRAUDS] = frauds
+        known[k, ORDINARY] = ordinary
+        known[k, RUN] = run
+        known[k, RUN_AGE] = run_age
     return fraud_age, streak
 
 
@@ -286,15 +304,21 @@ def _ranked(op, raw, median, spread, tail):
 
 
 @njit(cache=True, nogil=True)
-def _risk(op, known, fraud_age, streak, window):
+def _risk(op, known, fraud_age, streak, window):  # noqa: PLR0911 (a table)
     if op == KNOWN_COUNT:
         return known[KNOWN] + 0.0
     if op == KNOWN_FRAUDS:
         return known[FRAUDS] + 0.0
     if op == KNOWN_FRAUD_RATE:
         return known[FRAUDS] / known[KNOWN] if known[KNOWN] else 0.0
+    if op == ORDINARY_FRAUDS:
+        return known[ORDINARY] + 0.0
+    if op == FRAUD_RUN:
+        return known[RUN] + 0.0
     if fraud_age >= window:
         return np.nan
+    if op == FRAUD_RUN_DAYS:
+        return known[RUN_AGE] / _DAY
     return fraud_age / _DAY if op == SINCE_FRAUD else streak + 0.0
 
 

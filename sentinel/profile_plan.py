@@ -12,8 +12,8 @@ from sentinel.feature_specs import RANKED, RISK, BehaviourFeature, feature_names
 (
     COUNT, SUM, MEAN, MAXIMUM, RATIO_MEAN, RATIO_MAXIMUM, SINCE_LAST, FIRST_AT, UNUSUAL_SHARE,
     UNUSUAL_DAYS, MEDIAN, SPREAD, RATIO_MEDIAN, ZSCORE, TAIL, KNOWN_COUNT, KNOWN_FRAUDS,
-    KNOWN_FRAUD_RATE, SINCE_FRAUD, CLEAN_STREAK,
-) = range(20)  # fmt: skip
+    KNOWN_FRAUD_RATE, SINCE_FRAUD, CLEAN_STREAK, FRAUD_RUN, FRAUD_RUN_DAYS, ORDINARY_FRAUDS,
+) = range(23)  # fmt: skip
 """What the kernel is told to write into a column. Those from MEDIAN on need amounts sorted, those
 from KNOWN_COUNT on rest on labels."""
 
@@ -38,6 +38,9 @@ _CODES = {
     "known_fraud_rate": KNOWN_FRAUD_RATE,
     "since_fraud": SINCE_FRAUD,
     "clean_streak": CLEAN_STREAK,
+    "fraud_run": FRAUD_RUN,
+    "fraud_run_days": FRAUD_RUN_DAYS,
+    "ordinary_frauds": ORDINARY_FRAUDS,
 }
 LATENESS = 7 * 86_400_000_000
 """Microseconds a transaction may be older than its entity's newest and still be judged exactly:

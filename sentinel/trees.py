@@ -10,7 +10,6 @@ be, would crash the process.
 """
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +17,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from sentinel.ensemble import TreeEnsemble, ensemble_of, parse_model
 from sentinel.errors import BundleError
-from sentinel.ubjson import read_ubjson
 from sentinel.xgboost_alone import xgboost as xgb
 
 if TYPE_CHECKING:
@@ -30,39 +29,12 @@ _ONNX_ML_OPSET = 3
 """The newest operator set whose TreeEnsembleRegressor ONNX Runtime runs with its fast kernels."""
 
 
-@dataclass(frozen=True, slots=True)
-class TreeEnsemble:
-    """Binary trees whose leaf values are added to ``base``.
-
-    All arrays have a row a node, trees one after the other, each with its root first, a node before
-    its children and siblings adjacent. ``tree_start`` (trees + 1,) int64 are the offsets. A node
-    with ``left == -1`` is a leaf and its ``value`` counts; else a row goes ``left`` where
-    ``x[feature] < value`` (or x is NaN and ``default_left``), else ``right``; both are counted from
-    the tree's root.
-    """
-
-    features: int
-    base: float
-    tree_start: NDArray[np.int64]
-    feature: NDArray[np.int32]
-    value: NDArray[np.float32]
-    left: NDArray[np.int32]
-    right: NDArray[np.int32]
-    default_left: NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.tree_start) - 1
-
-
 def read_ensemble(model: bytes) -> TreeEnsemble:
     """The trees of a model file in XGBoost's UBJSON format, whatever its bytes are.
 
     :raises BundleError: it is no such file, or holds what ``from_booster`` does not take.
     """
-    try:
-        return _ensemble(read_ubjson(model))
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise BundleError(f"not an XGBoost model in UBJSON: {error}") from error
+    return parse_model(model, _base_margin)
 
 
 def from_booster(booster: xgb.Booster) -> TreeEnsemble:
@@ -71,86 +43,7 @@ def from_booster(booster: xgb.Booster) -> TreeEnsemble:
     :raises BundleError: it holds something else (categorical splits, dart, several classes or
         targets), or no trees at all.
     """
-    return _ensemble(json.loads(booster.save_raw("json")))
-
-
-def _ensemble(document: dict[str, Any]) -> TreeEnsemble:
-    learner = document["learner"]
-    if learner["gradient_booster"]["name"] != "gbtree":
-        raise BundleError(f"expected gbtree, got {learner['gradient_booster']['name']}")
-    model = learner["learner_model_param"]
-    if int(model["num_class"]) > 1 or int(model["num_target"]) > 1:
-        raise BundleError("it has several classes or targets; expected one margin")
-    trees = learner["gradient_booster"]["model"]["trees"]
-    if not trees:
-        raise BundleError("it has no trees")
-    if any(
-        any(tree["split_type"]) or int(tree["tree_param"]["size_leaf_vector"]) > 1 for tree in trees
-    ):
-        raise BundleError("a tree has categorical splits or vector leaves; expected numeric ones")
-    sizes = [len(tree["left_children"]) for tree in trees]
-
-    def column(name: str, dtype: type) -> NDArray[Any]:
-        parts: list[NDArray[Any]] = [np.asarray(tree[name], dtype=dtype) for tree in trees]
-        if [len(part) for part in parts] != sizes:
-            raise BundleError(f"{name} has not as many entries as its tree has nodes")
-        return np.concatenate(parts)
-
-    left = column("left_children", np.int32)
-    ensemble = TreeEnsemble(
-        features=int(model["num_feature"]),
-        base=_base_margin(learner),
-        tree_start=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-        # A leaf may hold anything here: one that was pruned has a number far out of range.
-        feature=np.where(left == -1, 0, column("split_indices", np.int32)).astype(np.int32),
-        value=column("split_conditions", np.float32),
-        left=left,
-        right=column("right_children", np.int32),
-        default_left=column("default_left", np.bool_),
-    )
-    _check(ensemble)
-    return _without_pruned(ensemble)
-
-
-def _check(ensemble: TreeEnsemble) -> None:
-    """Whether every predictor can walk these trees, and ends at a number."""
-    sizes = np.diff(ensemble.tree_start)
-    last = np.repeat(sizes, sizes) - 1
-    node = np.arange(len(last)) - np.repeat(ensemble.tree_start[:-1], sizes)
-    inner = ensemble.left != -1
-    walkable = (ensemble.left > node) & (ensemble.right == ensemble.left + 1)
-    walkable &= (ensemble.right <= last) & (ensemble.feature < ensemble.features)
-    if not sizes.all() or not walkable[inner].all() or (ensemble.feature < 0).any():
-        raise BundleError("a node is not followed by two adjacent children, or has no feature")
-    if not np.isfinite(ensemble.value[~inner]).all() or np.isnan(ensemble.value).any():
-        raise BundleError("a leaf is not finite, or a split is not a number")
-
-
-def _without_pruned(ensemble: TreeEnsemble) -> TreeEnsemble:
-    """The same trees without the nodes that XGBoost's ``exact`` method pruned and left in place."""
-    roots = ensemble.tree_start[:-1]
-    tree = np.repeat(np.arange(len(ensemble)), np.diff(ensemble.tree_start))
-    inner = np.flatnonzero(ensemble.left != -1)
-    left = roots[tree[inner]] + ensemble.left[inner]
-    parents = np.bincount(np.concatenate([roots, left, left + 1]), minlength=len(tree))
-    if (parents > 1).any() or not parents[inner].all():
-        raise BundleError("a node has two parents, or none and yet children")
-    kept = parents == 1
-    if kept.all():
-        return ensemble
-    place = np.cumsum(kept) - 1
-    children = np.full(len(tree), -1, dtype=np.int32)
-    children[inner] = place[left] - place[roots[tree[inner]]]
-    return TreeEnsemble(
-        features=ensemble.features,
-        base=ensemble.base,
-        tree_start=np.append(place[roots], kept.sum()),
-        feature=ensemble.feature[kept],
-        value=ensemble.value[kept],
-        left=children[kept],
-        right=np.where(children == -1, -1, children + 1).astype(np.int32)[kept],
-        default_left=ensemble.default_left[kept],
-    )
+    return ensemble_of(json.loads(booster.save_raw("json")), _base_margin)
 
 
 def _base_margin(learner: dict[str, Any]) -> float:
@@ -168,6 +61,7 @@ def _base_margin(learner: dict[str, Any]) -> float:
         left=np.array([-1], np.int32),
         right=np.array([-1], np.int32),
         default_left=np.zeros(1, np.bool_),
+        cover=np.zeros(1, np.float32),
     )
     score = learner["learner_model_param"]["base_score"].strip("[]")
     booster = _load(_document(nothing, score, learner["objective"]))
@@ -234,6 +128,7 @@ def _isolation_tree(
         "left": np.array(left, dtype=np.int32),
         "right": np.array(right, dtype=np.int32),
         "default_left": np.where(leaf, False, tree.missing_go_to_left[nodes].astype(bool)),
+        "cover": tree.weighted_n_node_samples[nodes].astype(np.float32),
     }
 
 
@@ -310,6 +205,7 @@ def _booster_tree(ensemble: TreeEnsemble, number: int) -> dict[str, Any]:
     parents[left[inner]] = inner
     parents[ensemble.right[nodes][inner]] = inner
     zeros = [0.0] * size
+    cover = ensemble.cover[nodes].astype(float).tolist()
     return {
         "id": number,
         "base_weights": zeros,
@@ -321,7 +217,7 @@ def _booster_tree(ensemble: TreeEnsemble, number: int) -> dict[str, Any]:
         "left_children": left.tolist(),
         "right_children": ensemble.right[nodes].tolist(),
         "loss_changes": zeros,
-        "sum_hessian": zeros,
+        "sum_hessian": cover,
         "parents": parents.tolist(),
         "split_conditions": ensemble.value[nodes].astype(float).tolist(),
         "split_indices": ensemble.feature[nodes].tolist(),

@@ -27,6 +27,12 @@ class RouterSettings(_Strict):
         "without the one that is late. Far above what scoring takes (milliseconds), so that a busy "
         "moment of the machine costs no answer, and below what a payment waits",
     )
+    feature_reasons: bool = Field(
+        default=True,
+        description="name the features that raised a review or block in its reasons: half a "
+        "millisecond of the router for each. A batch has until `lane_deadline_ms` for its models "
+        "and these together; a row that no time is left for keeps the reasons without features",
+    )
     queue_age_ms: float = Field(
         default=250,
         gt=0,

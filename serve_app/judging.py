@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sentinel.decision import DECISIONS
+from sentinel.decision import APPROVE, DECISIONS
 from sentinel.identity import ANSWERED, BUSY, NEW
 from sentinel.profile_store import Arrivals, ProfileStore, Reception, arrivals
 from sentinel.scoring import (
@@ -25,11 +25,15 @@ from sentinel.scoring import (
 )
 from sentinel.transactions import Transactions
 from serve_app.feature_log import FeatureLog
-from serve_app.metrics import DECIDE, FEATURES, RouterMetrics
+from serve_app.metrics import DECIDE, EXPLAIN, FEATURES, RouterMetrics
 from serve_app.served import ServedBundle
 
 PROFILES = "profiles"
 """What is missing, in metrics, when a transaction is judged without its profiles."""
+
+INLINE_FLAGGED = 4
+"""Most rows explained on the event loop, which that stops for two milliseconds or so; more go to a
+thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +89,11 @@ class Judging:
         profiles: ProfileStore,
         metrics: RouterMetrics,
         log: FeatureLog | None = None,
+        explain_seconds: float = np.inf,
     ) -> None:
-        """``profiles`` are asked only for bundles whose features need them."""
+        """``profiles`` are asked only for bundles whose features need them. ``explain_seconds``:
+        time after the lanes are asked from when on no more rows are explained; 0 explains none."""
+        self._explain_seconds = explain_seconds
         self._log = log
         self._lanes = lanes
         self._profiles = profiles
@@ -173,6 +180,7 @@ class Judging:
         if self._log is not None and size:
             names = judge.features.names
             self._log.write(judge.digest, names, transactions.ids, features, bool(missing))
+        until = time.monotonic() + self._explain_seconds
         if size:
             scores = await self._lanes(features, judge.digest)
         else:  # every body was refused: nothing to ask
@@ -181,6 +189,20 @@ class Judging:
         decisions = judge.decide(transactions, scores, degraded=bool(missing))
         self._passed(DECIDE, start)
         self._count(decisions, scores, missing)
+        return await self._explained(judge, decisions, features, until)
+
+    async def _explained(
+        self, judge: Judge, decisions: Decisions, features: NDArray[np.float32], until: float
+    ) -> Decisions:
+        flagged = int(np.count_nonzero(decisions.decision != APPROVE))
+        if not flagged or not self._explain_seconds:
+            return decisions
+        start = time.perf_counter()
+        if flagged <= INLINE_FLAGGED:
+            decisions = judge.explain(decisions, features, until)
+        else:
+            decisions = await asyncio.to_thread(judge.explain, decisions, features, until)
+        self._passed(EXPLAIN, start)
         return decisions
 
     def _passed(self, stage: str, start: float) -> None:

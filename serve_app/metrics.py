@@ -17,7 +17,7 @@ from sentinel.profile_store import Reception
 
 _ROWS: list[float] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096]
 
-PARSE, FEATURES, DECIDE, ANSWER = "parse", "features", "decide", "answer"
+PARSE, FEATURES, DECIDE, EXPLAIN, ANSWER = "parse", "features", "decide", "explain", "answer"
 """Stages of a batch beside the lanes, which go by their own names."""
 
 

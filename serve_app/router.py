@@ -117,7 +117,8 @@ class FraudRouter:
         self._profiles = self._redis or self._keeper
         self._future = FutureCheck(args.profiles.max_future_skew_s)
         log = None if args.feature_log is None else FeatureLog(args.feature_log)
-        judging = Judging(self._lanes, self._profiles, self._metrics, log)
+        explain = settings.lane_deadline_ms / 1000 if settings.feature_reasons else 0
+        judging = Judging(self._lanes, self._profiles, self._metrics, log, explain)
         limits = settings.queue_limits()
         if self._redis is not None:
             limits = replace(limits, flight_rows=min(limits.flight_rows, REDIS_ROWS))

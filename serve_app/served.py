@@ -33,6 +33,8 @@ def served_bundle(bundle: Bundle, with_models: bool = False) -> ServedBundle:
     description = bundle.manifest.description
     judge = bundle.judge()
     warm_up(judge)
+    if judge.explainer is not None:
+        judge.explainer.warm_up()
     return ServedBundle(
         uri=bundle.uri,
         judge=judge,

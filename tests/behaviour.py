@@ -41,7 +41,10 @@ def of(kind: str, by: str, *over: str, **more: str) -> dict[str, Any]:
 WINDOWS = ("1h", "3h", "30h")
 _SUMMED = ("count", "sum", "mean", "maximum", "ratio_mean", "ratio_maximum", "since_last")
 _RANKED = ("median", "spread", "ratio_median", "zscore", "tail")
-_KNOWN = ("known_count", "known_frauds", "known_fraud_rate", "since_fraud", "clean_streak")
+_KNOWN = (
+    "known_count", "known_frauds", "known_fraud_rate", "since_fraud", "clean_streak",
+    "fraud_run", "fraud_run_days", "ordinary_frauds",
+)  # fmt: skip
 EVERY_KIND = [
     feature
     for by, at in ((CUSTOMER, TERMINAL), (TERMINAL, CUSTOMER))
@@ -243,7 +246,7 @@ class Oracle:
         self, feature: BehaviourFeature, over: int, seen: dict[str, list[_Noted]], deed: Deed
     ) -> Any:
         kind, mine = feature.kind, seen[feature.by]
-        if kind.startswith(("known", "since_fraud", "clean")):
+        if kind in _KNOWN:
             end = deed.at - self._delay
             return _known(kind, [each for each in mine if end - over < each.time <= end], end)
         past = [each for each in mine if each.time > deed.at - over]
@@ -292,17 +295,20 @@ def _median(values: Sequence[int | Fraction]) -> Fraction:
 
 
 def _known(kind: str, known: list[_Noted], end: int) -> Any:
-    frauds = sum(each.fraud for each in known)
-    if kind in ("known_count", "known_frauds"):
-        return len(known) if kind == "known_count" else frauds
-    if kind == "known_fraud_rate":
-        return Fraction(frauds, len(known)) if known else 0
-    if not frauds:
-        return float("nan")
-    last = max(place for place, each in enumerate(known) if each.fraud)
-    if kind == "since_fraud":
-        return Fraction(end - known[last].time, DAY)
-    return len(known) - 1 - last
+    frauds, nothing = [place for place, each in enumerate(known) if each.fraud], float("nan")
+    last = first = frauds[-1] if frauds else -1
+    while first > 0 and known[first - 1].fraud:
+        first -= 1
+    return {
+        "known_count": lambda: len(known),
+        "known_frauds": lambda: len(frauds),
+        "known_fraud_rate": lambda: Fraction(len(frauds), len(known)) if known else 0,
+        "ordinary_frauds": lambda: sum(not known[place].odd for place in frauds),
+        "since_fraud": lambda: Fraction(end - known[last].time, DAY) if frauds else nothing,
+        "clean_streak": lambda: len(known) - 1 - last if frauds else nothing,
+        "fraud_run": lambda: last - first + 1 if frauds else 0,
+        "fraud_run_days": lambda: Fraction(end - known[first].time, DAY) if frauds else nothing,
+    }[kind]()
 
 
 def naive(deeds: Iterable[Deed]) -> NDArray[np.float32]:

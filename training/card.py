@@ -15,7 +15,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from sentinel.decision import BLOCK, regret
+from sentinel.features import feature_set
 from sentinel.manifest import Manifest
+from training.card_weeks import delay_section, weeks_section
 from training.judge import Judged
 from training.quality import calibration_bins, precision_recall
 
@@ -47,6 +49,7 @@ def _render(manifest: Manifest, judged: Judged | None) -> dict[str, bytes]:
         for part in (
             _what(manifest),
             _quality(manifest),
+            *_over_time(manifest),
             *(f"![{alt}](plots/{name}.png)" for name, (alt, _) in plots.items()),
             _policy(manifest),
             _how(manifest),
@@ -112,6 +115,14 @@ def _quality(manifest: Manifest) -> str:
     )
 
 
+def _over_time(manifest: Manifest) -> list[str]:
+    """The pages on time, where they were measured."""
+    if not manifest.quality["measured"]:
+        return []
+    delay = delay_section(manifest.quality)
+    return [weeks_section(manifest.quality, _unit(manifest)), *([delay] if delay else [])]
+
+
 def _interval(figure: Mapping[str, float]) -> str:
     return f"{figure['value']:.4g} [{figure['low']:.4g}, {figure['high']:.4g}]"
 
@@ -174,14 +185,21 @@ def _short(value: Any) -> str:
 
 
 def _limits(manifest: Manifest) -> str:
-    features = len(manifest.features)
+    past = (
+        "- A customer or a terminal that was never seen is judged by what the transaction itself "
+        "says; training copies rows as of such ones.\n"
+        "- Labels count after the delay alone. A way of fraud nobody has labelled yet is found by "
+        "the novelty lane, if at all."
+        if feature_set(manifest.description).plan is not None
+        else f"- All {len(manifest.features)} features come from the transaction itself: this "
+        "bundle knows nothing of what a customer or a terminal did before.\n"
+        "- Labels were taken as known; the delay with which they arrive was not simulated."
+    )
     return (
         "## Limits\n\n"
         "- Quality holds for rows like those of the backtest; fraud changes, so watch it.\n"
-        f"- The calibration has two numbers, learnt from the frauds of one slice or of folds.\n"
-        f"- All {features} features come from the transaction itself: this bundle knows nothing of "
-        "what a customer or a terminal did before.\n"
-        "- Labels were taken as known; the delay with which they arrive was not simulated."
+        "- The calibration has two numbers, learnt from the frauds of one slice or of folds.\n"
+        "- A single week holds few frauds: differences between weeks are mostly noise.\n" + past
     )
 
 

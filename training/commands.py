@@ -6,12 +6,14 @@ output.
 """
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from sentinel.console import note, print_json, progress, table
+from training.benchmark_commands import benchmarks
 
 Since = Annotated[
     str | None, typer.Option("--from", help="First time to use (or a fraction of the rows).")
@@ -25,6 +27,8 @@ def register(app: typer.Typer) -> None:
     app.command()(generate)
     app.command()(train)
     app.command()(evaluate)
+    app.command()(recalibrate)
+    app.add_typer(benchmarks(), name="benchmark")
 
 
 def generate(
@@ -168,6 +172,35 @@ def evaluate(
             for name, count in judged.decisions().items()
         )
     )
+
+
+def recalibrate(
+    bundle: Annotated[str, typer.Option(help="Path or URI of a bundle.")],
+    data: Annotated[str, typer.Option(help="Labelled Parquet or CSV file, rows in time order.")],
+    out: Annotated[str, typer.Option(help="Where the new bundle goes: a path or a URI.")],
+    since: Since = None,
+    until: Until = None,
+    json: JsonFlag = False,
+) -> None:
+    """Hold the novelty lane against the latest legitimate rows; nothing else of a bundle changes.
+
+    Rows younger than the label delay are left out: frauds among them are not known yet.
+
+    Example: sentinel recalibrate --bundle bundles/first --data later.parquet --out bundles/second
+    """
+    from sentinel.bundle import open_bundle
+    from sentinel.table import read_table
+    from training.recalibrate import recalibrate as move_window
+
+    opened = open_bundle(bundle)
+    with progress("reading the table") as step:
+        read = read_table(data, opened.manifest.description, since, until, both_kinds=False)
+        step("moving the novelty window")
+        moved = move_window(opened, read, out)
+    if json:
+        print_json({"bundle": out, **asdict(moved)})
+    else:
+        note(f"{out}: model version {moved.model_version[:12]}, a window of {moved.rows:,} rows")
 
 
 _WHY = {

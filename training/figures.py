@@ -1,21 +1,39 @@
-"""``sentinel evaluate --json`` as a Markdown table: ``python -m training.figures FILE``."""
+"""Results with ``--json`` as Markdown tables: ``python -m training.figures FILE``.
+
+Of ``sentinel evaluate``, and of ``sentinel benchmark handbook`` and ``creditcard``.
+"""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from training import creditcard, handbook
+
 
 def figures_markdown(result: Mapping[str, Any]) -> str:
-    """One row a figure, with its 95% bootstrap interval."""
-    lines = ["| figure | value | 95% interval |", "| --- | ---: | ---: |"]
-    for name, figure in result.items():
-        if isinstance(figure, Mapping):
-            interval = f"{figure['low']:.4f} to {figure['high']:.4f}"
-            lines.append(f"| {name} | {figure['value']:.4f} | {interval} |")
-    return "\n".join(lines)
+    """The tables of a result, a blank line between them."""
+    if "validation" in result:
+        tables = [markdown(columns, rows(result)) for _, columns, rows in handbook.TABLES]
+        return "\n\n".join(tables)
+    if "row_order" in result:
+        return markdown(creditcard.COLUMNS, creditcard.table_rows(result))
+    return markdown(
+        ("figure", "value", "95% interval"),
+        (
+            (name, f"{figure['value']:.4f}", f"{figure['low']:.4f} to {figure['high']:.4f}")
+            for name, figure in result.items()
+            if isinstance(figure, Mapping)
+        ),
+    )
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose columns but the first are figures."""
+    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -20,12 +20,14 @@ import xgboost as xgb
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
-from sklearn.ensemble import IsolationForest
 
 from sentinel.calibration import NoveltyCalibration, SigmoidCalibration, log_odds
 from sentinel.errors import TableError
 from sentinel.runtime import TreeModel, anomaly_score, fraud_score
-from sentinel.trees import from_isolation_forest, to_booster
+from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE
+from sentinel.trees import to_booster
+from training.newcomers import Newcomers
+from training.novelty import FOREST_SAMPLE, FOREST_TREES, fit_forest
 from training.slices import LEAST_FRAUDS, Slices, choose_slices, forward_folds
 
 CELLS_A_THREAD = 1_000_000
@@ -36,11 +38,9 @@ MAX_ROUNDS = 600
 PATIENCE = 40
 """Rounds without a better prediction of the next slice after which boosting stops."""
 
-NOVELTY_WINDOW = 50_000
-"""Most rows in the novelty window, the latest ones: a p-value is then exact to 0.002%."""
-
-FOREST_TREES = 100
-FOREST_SAMPLE = 256
+NOVELTY_WINDOW = 200_000
+"""Most rows in the novelty window, the latest ones: where a rate of 0.2% lies is told by the 400
+most novel of them, and so to 5% (one in the square root of 400) of that rate."""
 
 COARSE_BINS, FINE_BINS = 256, 1024
 """Histogram bins tried by default. Coarse ones overfit less (creditcard: 1 to 2% less log loss on
@@ -104,10 +104,23 @@ class Fitted:
     forest_parameters: Mapping[str, Any]
     steps: tuple[dict[str, Any], ...] = field(default=())
 
+    @property
+    def models(self) -> dict[str, bytes]:
+        """Each lane's model."""
+        return {FRAUD_LANE: self.xgboost, NOVELTY_LANE: self.isolation_forest}
 
-def fit(features: Features, labels: Labels, options: Options) -> Fitted:
+
+def fit(
+    features: Features,
+    labels: Labels,
+    options: Options,
+    new: Newcomers | None = None,
+    novelty: NDArray[np.intp] | None = None,
+) -> Fitted:
     """Both lanes fitted to (n, f) features and (n,) labels whose rows are in time order.
 
+    ``new``: copies of rows that XGBoost learns from as well. ``novelty``: the features that the
+    novelty lane looks at; all of them by default.
     The same arguments give the same bytes.
 
     :raises TableError: fewer than ``LEAST_FRAUDS`` frauds.
@@ -118,8 +131,22 @@ def fit(features: Features, labels: Labels, options: Options) -> Fitted:
             f"{frauds} frauds are too few to train on, expected {LEAST_FRAUDS} or more"
         )
     slices = choose_slices(labels)
-    fitting = _Fitting(features, labels, options)
+    fitting = _Fitting(features, labels, options, new, novelty)
     return fitting.by_slices(slices) if slices else fitting.by_folds()
+
+
+def refit(
+    features: Features,
+    labels: Labels,
+    parameters: Mapping[str, Any],
+    options: Options,
+    new: Newcomers | None = None,
+) -> bytes:
+    """XGBoost alone, on all these rows, with parameters and rounds as ``Fitted`` states them."""
+    fitting = _Fitting(features, labels, options, new)
+    given = {name: value for name, value in parameters.items() if name != "rounds"}
+    booster = fitting.train(given, slice(0, len(labels)), parameters["rounds"])
+    return bytes(booster.save_raw("ubj"))
 
 
 def training_threads(features: Features) -> int:
@@ -132,10 +159,19 @@ def training_threads(features: Features) -> int:
 
 
 class _Fitting:
-    def __init__(self, features: Features, labels: Labels, options: Options) -> None:
+    def __init__(
+        self,
+        features: Features,
+        labels: Labels,
+        options: Options,
+        new: Newcomers | None,
+        novelty: NDArray[np.intp] | None = None,
+    ) -> None:
+        self._novelty = np.arange(features.shape[1]) if novelty is None else novelty
         self._features = features
         self._labels = labels
         self._options = options
+        self._new = new
         self._threads = training_threads(features)
         self._steps: list[dict[str, Any]] = []
 
@@ -149,7 +185,7 @@ class _Fitting:
         parameters, rounds = self._choose([(fit, stop)])
         earlier, later = slice(0, slices.stop), slice(slices.stop, slices.end)
         self._options.on_step("calibrating on the latest slice")
-        score = self._scores(self._train(parameters, earlier, rounds), later)
+        score = self._scores(self.train(parameters, earlier, rounds), later)
         return self._finish(parameters, rounds, score, self._labels[later], slices.stop)
 
     def by_folds(self) -> Fitted:
@@ -159,8 +195,7 @@ class _Fitting:
         parameters, rounds = self._choose(folds)
         self._options.on_step("calibrating on the folds")
         scores = [
-            self._scores(self._train(parameters, earlier, rounds), later)
-            for earlier, later in folds
+            self._scores(self.train(parameters, earlier, rounds), later) for earlier, later in folds
         ]
         judged = slice(folds[0][1].start, folds[-1][1].stop)
         window = round(0.75 * len(self._labels))
@@ -223,7 +258,7 @@ class _Fitting:
         self._options.on_step("fitting the isolation forest")
         forest, novelty = self._forest(window_start)
         self._options.on_step(f"refitting on all {len(self._labels):,} rows")
-        booster = self._train(parameters, slice(0, len(self._labels)), rounds)
+        booster = self.train(parameters, slice(0, len(self._labels)), rounds)
         self._note(step="refit", rows=len(self._labels), rounds=rounds)
         return Fitted(
             xgboost=bytes(booster.save_raw("ubj")),
@@ -241,17 +276,15 @@ class _Fitting:
         window = self._features[window_start:][legitimate[window_start:]][-NOVELTY_WINDOW:]
         if not len(before) or not len(window):
             raise TableError("too few legitimate rows to tell what is usual")
-        forest = IsolationForest(
-            n_estimators=FOREST_TREES,
-            max_samples=min(FOREST_SAMPLE, len(before)),
-            random_state=self._options.seed,
-        ).fit(before)
-        model = bytes(to_booster(from_isolation_forest(forest)).save_raw("ubj"))
-        self._note(step="isolation forest", rows=len(before), window=len(window))
+        forest = fit_forest(before, self._novelty, self._options.seed)
+        model = bytes(to_booster(forest).save_raw("ubj"))
+        columns = len(self._novelty)
+        self._note(step="isolation forest", rows=len(before), features=columns, window=len(window))
         scores = anomaly_score(TreeModel(model, threads=self._threads).margin(window))
         return model, NoveltyCalibration(scores)
 
-    def _train(self, parameters: Mapping[str, Any], rows: slice, rounds: int) -> xgb.Booster:
+    def train(self, parameters: Mapping[str, Any], rows: slice, rounds: int) -> xgb.Booster:
+        """A booster of these rows."""
         return xgb.train({**parameters, **self._fixed()}, self._matrix(rows, parameters), rounds)
 
     def _scores(self, booster: xgb.Booster, rows: slice) -> NDArray[np.float64]:
@@ -261,9 +294,15 @@ class _Fitting:
     def _matrix(
         self, rows: slice, parameters: Mapping[str, Any], ref: xgb.DMatrix | None = None
     ) -> xgb.QuantileDMatrix:
+        """The rows, to train on, or with ``ref``, the matrix trained on, to judge."""
+        features, labels = self._features[rows], self._labels[rows]
+        if self._new is not None and ref is None:
+            copies = self._new.within(rows)
+            features = np.concatenate([features, self._new.features[copies]])
+            labels = np.concatenate([labels, self._labels[self._new.rows[copies]]])
         return xgb.QuantileDMatrix(
-            self._features[rows],
-            self._labels[rows],
+            features,
+            labels,
             nthread=self._threads,
             ref=ref,
             max_bin=parameters["max_bin"],

@@ -8,8 +8,12 @@ from numpy.typing import NDArray
 
 from sentinel.dataset import Policy
 from sentinel.decision import DECISIONS, decide, regret
-from sentinel.scoring import Judge, LocalLanes
+from sentinel.features import feature_set
+from sentinel.runtime import TreeModel
+from sentinel.scoring import Judge, Lane, LocalLanes
+from sentinel.table import LabelledTable
 from sentinel.transactions import Transactions
+from training.fit import Features, Fitted, training_threads
 from training.quality import Quality, measure, rank_quality
 
 
@@ -86,4 +90,22 @@ def judge_rows(
         novelty_p=decisions.novelty_p,
         decision=decisions.decision,
         policy=judge.description.policy,
+    )
+
+
+def judged_by(fitted: Fitted, table: LabelledTable, features: Features, rows: slice) -> Judged:
+    """These rows of a table, whose (n, f) features are given, judged by models not yet a bundle."""
+    name = "backtest"
+    build = feature_set(table.description)
+    judge = Judge(name, table.description, build, fitted.calibration, fitted.novelty)
+    threads = training_threads(features)
+    lanes = {
+        lane: Lane(lane, TreeModel(model, threads=threads)) for lane, model in fitted.models.items()
+    }
+    return judge_rows(
+        judge,
+        LocalLanes(name, lanes),
+        table.transactions.take(rows),
+        features[rows],
+        table.labels[rows],
     )

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import Any
 
 from sentinel.bundle import check_destination, write_bundle
-from sentinel.features import FeatureSet, feature_set
+from sentinel.features import feature_set
 from sentinel.history import end_of, table_features
 from sentinel.manifest import (
     DataEntry,
@@ -23,11 +23,15 @@ from sentinel.manifest import (
     ProfilesEntry,
 )
 from sentinel.runtime import TreeModel
-from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE, Judge, Lane, LocalLanes
+from sentinel.scoring import FRAUD_LANE, NOVELTY_LANE
 from sentinel.table import LabelledTable
+from training.by_week import by_week, spans
 from training.card import render_card
-from training.fit import Features, Fitted, Options, fit, training_threads
-from training.judge import Judged, judge_rows
+from training.delay import label_delay_matters
+from training.fit import Features, Fitted, Options, fit
+from training.judge import Judged, judged_by
+from training.newcomers import Newcomers, newcomers
+from training.novelty import novelty_columns
 from training.slices import backtest_start
 
 BACKTEST_RESAMPLES = 200
@@ -70,8 +74,9 @@ def train(table: LabelledTable, uri: str, options: Options | None = None) -> Tra
     check_destination(uri)
     on_step("making features")
     features, history = table_features(table)
-    judged, quality = _backtest(table, feature_set(table.description), features, options)
-    fitted = fit(features, table.labels, options)
+    new = newcomers(table, features, options.seed)
+    judged, quality = _backtest(table, features, new, options)
+    fitted = fit(features, table.labels, options, new, novelty_columns(table.description))
     files = _files_of(fitted)
     profiles = None
     if history is not None and options.profiles:
@@ -86,7 +91,7 @@ def train(table: LabelledTable, uri: str, options: Options | None = None) -> Tra
 
 
 def _backtest(
-    table: LabelledTable, build: FeatureSet, features: Features, options: Options
+    table: LabelledTable, features: Features, new: Newcomers | None, options: Options
 ) -> tuple[Judged | None, dict[str, Any]]:
     """The latest rows, judged by the pipeline trained on all rows before them."""
     start = backtest_start(table.labels)
@@ -94,33 +99,26 @@ def _backtest(
         reason = f"{table.frauds} frauds are too few to train on some and be judged on others"
         return None, {"measured": False, "reason": reason}
     told = replace(options, on_step=lambda step: options.on_step(f"backtest: {step}"))
-    fitted = fit(features[:start], table.labels[:start], told)
-    options.on_step("backtest: judging the rows after")
-    judge = Judge("backtest", table.description, build, fitted.calibration, fitted.novelty)
-    lanes = LocalLanes(
-        "backtest",
-        {
-            name: Lane(name, TreeModel(model, threads=training_threads(features)))
-            for name, model in _models_of(fitted).items()
-        },
+    fitted = fit(
+        features[:start], table.labels[:start], told, new, novelty_columns(table.description)
     )
-    later = table.transactions.take(slice(start, len(table)))
-    judged = judge_rows(judge, lanes, later, features[start:], table.labels[start:])
+    options.on_step("backtest: judging the rows after")
+    judged = judged_by(fitted, table, features, slice(start, len(table)))
+    build, times = feature_set(table.description), table.transactions.times
+    parts = spans(len(judged.labels), None if times is None else times[start:], start)
     return judged, {
         "measured": True,
         "trained_on": {"rows": start, "until": table.time_of(start)},
         "together": judged.quality(BACKTEST_RESAMPLES).as_dict(),
         "lanes": judged.lanes(BACKTEST_RESAMPLES),
         "decisions": judged.decisions(),
+        "weeks": by_week(judged, parts, build.names, features[:start], features[start:]),
+        "label_delay": label_delay_matters(table, fitted, start, judged.fraud_score, told),
     }
 
 
-def _models_of(fitted: Fitted) -> dict[str, bytes]:
-    return {FRAUD_LANE: fitted.xgboost, NOVELTY_LANE: fitted.isolation_forest}
-
-
 def _files_of(fitted: Fitted) -> dict[str, bytes]:
-    models = {_FILES[name]: model for name, model in _models_of(fitted).items()}
+    models = {_FILES[name]: model for name, model in fitted.models.items()}
     return {**models, _NOVELTY_FILE: fitted.novelty.to_bytes()}
 
 
@@ -137,7 +135,7 @@ def _manifest(
         name: ModelEntry(
             file=_FILES[name], trees=TreeModel(model).trees, parameters=dict(parameters[name])
         )
-        for name, model in _models_of(fitted).items()
+        for name, model in fitted.models.items()
     }
     return Manifest(
         description=table.description,

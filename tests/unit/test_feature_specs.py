@@ -132,6 +132,7 @@ def test_any_text_is_a_duration_or_refused(text: str) -> None:
         ({"kind": "unusual_share"}, "behaviour.unusual: a feature asks for it, and it is not "
                                     "said"),
         ({"kind": "unusual_days"}, "behaviour.unusual: a feature asks for it, and it is not said"),
+        ({"kind": "ordinary_frauds"}, "behaviour.unusual: a feature asks for it, and it is not"),
         ({"kind": "tail", "over": ["1d", "7d"]}, "features: those of customer_id that sort "
                                                  "amounts (median, ratio_median, spread, tail, "
                                                  "zscore) must share one window; they have 1d, 7d"),
@@ -227,7 +228,7 @@ def test_what_is_unusual_is_not_to_be_said_where_nothing_has_a_profile() -> None
 
 def test_every_kind_is_a_feature_and_has_a_name_for_each_window() -> None:
     kinds = [kind for kind, model in KIND.items() if model is BehaviourFeature]
-    assert len(kinds) == 20
+    assert len(kinds) == 23
     assert set(kinds) >= RANKED | RISK
     for kind in kinds:
         at = TERMINAL if kind == "first_at" else None

@@ -54,12 +54,13 @@ def ensembles(draw: st.DrawFn) -> TreeEnsemble:
         left=children,
         right=np.where(inner, children + 1, -1).astype(np.int32),
         default_left=inner & (rng.random(len(left)) < 0.5),
+        cover=rng.random(len(left), np.float32),
     )
 
 
 def assert_equal(one: TreeEnsemble, other: TreeEnsemble) -> None:
     assert (one.features, one.base) == (other.features, other.base)
-    for name in ("tree_start", "feature", "value", "left", "right", "default_left"):
+    for name in ("tree_start", "feature", "value", "left", "right", "default_left", "cover"):
         got, wanted = getattr(one, name), getattr(other, name)
         assert got.dtype == wanted.dtype, name
         np.testing.assert_array_equal(got, wanted, err_msg=name)

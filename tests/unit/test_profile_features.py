@@ -55,7 +55,7 @@ def test_the_stories_ask_for_every_kind_of_feature_of_both_entities() -> None:
     kinds = {kind for kind, model in KIND.items() if model is BehaviourFeature}
     for entity in (CUSTOMER, TERMINAL):
         assert {f["kind"] for f in EVERY_KIND if f["by"] == entity} == kinds
-    assert len(kinds) == 20
+    assert len(kinds) == 23
 
 
 @given(stories())
@@ -168,7 +168,7 @@ def test_an_entity_never_met_before_has_no_past_to_compare_with() -> None:
         by_kind.setdefault(kind, set()).add(-1 if math.isnan(value) else value)
     undefined = {
         "maximum", "median", "spread", "ratio_mean", "ratio_median", "ratio_maximum", "zscore",
-        "since_last", "since_fraud", "clean_streak",
+        "since_last", "since_fraud", "clean_streak", "fraud_run_days",
     }  # fmt: skip
     assert {kind for kind, values in by_kind.items() if values == {-1}} == undefined
     assert by_kind["count"] == by_kind["tail"] == {1}
@@ -251,6 +251,29 @@ def test_a_clean_streak_counts_what_is_known_to_have_come_after_the_last_fraud()
     streaks = told_of(of("clean_streak", CUSTOMER, "1d"), deeds)
     assert np.isnan(streaks[:3]).all()
     assert streaks[3:] == [0, 1, 0, 1, 2]
+
+
+def test_a_run_of_frauds_ends_at_what_is_known_to_be_none() -> None:
+    deeds = paying(*[1.0] * 9, every=HOUR)
+    for at in (0, 2, 3, 5):
+        deeds[at] = deeds[at].but(fraud=1)
+    # Two hours later the first is known; then a good one, two frauds, a good one, a fraud, good.
+    assert told_of(of("fraud_run", CUSTOMER, "1d"), deeds) == [0, 0, 1, 1, 1, 2, 2, 1, 1]
+    days = told_of(of("fraud_run_days", CUSTOMER, "1d"), deeds)
+    assert np.isnan(days[:2]).all()
+    assert days[2:] == pytest.approx([hours / 24 for hours in (0, 1, 0, 1, 2, 0, 1)])
+
+
+def test_a_run_of_frauds_is_followed_no_further_back_than_its_window() -> None:
+    deeds = [deed.but(fraud=1) for deed in paying(*[1.0] * 6, every=HOUR)]
+    assert told_of(of("fraud_run", CUSTOMER, "2h"), deeds) == [0, 0, 1, 2, 2, 2]
+    assert told_of(of("fraud_run_days", CUSTOMER, "2h"), deeds)[-1] == pytest.approx(1 / 24)
+
+
+def test_an_ordinary_fraud_is_one_whose_amount_was_not_unusual() -> None:
+    behaviour = {"unusual": {"by": CUSTOMER, "over": "1d", "above": 2, "least": 1}}
+    deeds = [deed.but(fraud=1) for deed in paying(10, 100, 12, every=HOUR)] + [Deed(9, 5 * HOUR)]
+    assert told_of(of("ordinary_frauds", CUSTOMER, "1d"), deeds, **behaviour)[-1] == 2
 
 
 def test_the_label_of_one_of_two_at_the_same_moment_counts_for_that_one() -> None:

@@ -228,6 +228,7 @@ class OneSplit:
             feature=np.array([0, -2, -2]),
             threshold=np.array([threshold, -2.0, -2.0]),
             n_node_samples=np.array([3, 1, 2]),
+            weighted_n_node_samples=np.array([3.0, 1.0, 2.0]),
             missing_go_to_left=np.zeros(3, np.uint8),
         )
         self.estimators_ = [SimpleNamespace(tree_=tree)]
