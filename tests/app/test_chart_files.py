@@ -28,17 +28,6 @@ RAYS_OWN = {
 }
 """Metrics of Ray's that the dashboard and the rules name; tests/chart asks a real Prometheus."""
 
-STREAMS = {
-    "sentinel_ingest_dead_letters",
-    "sentinel_ingest_decision_seconds",
-    "sentinel_ingest_decisions",
-    "sentinel_ingest_lag",
-    "sentinel_ingest_records",
-    "sentinel_ingest_workers",
-    "sentinel_ingest_workers_wanted",
-}
-"""Of the Kafka workers (kafka_ingest/metrics.py)."""
-
 KUBERAYS_OWN = {"kuberay_service_condition_upgrade_in_progress"}
 """Of KubeRay's operator, which v1.7.0 declares in ray_service_metrics.go."""
 
@@ -92,7 +81,7 @@ def test_dashboard_and_rules_name_only_metrics_that_exist() -> None:
     rules = [r["expr"] for g in read(FILES / "rules.yaml")["groups"] for r in g["rules"]]
     named = set(METRIC.findall("\n".join(dashboard.queries() + rules))) - NOT_METRICS
     plain = {re.sub(r"_(total|bucket)$", "", name.removeprefix("ray_")) for name in named}
-    assert plain <= ours | RAYS_OWN | KUBERAYS_OWN | STREAMS
+    assert plain <= ours | RAYS_OWN | KUBERAYS_OWN
     assert plain >= RAYS_OWN | KUBERAYS_OWN, "the list above names what nobody asks for"
 
 

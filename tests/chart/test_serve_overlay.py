@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from kafka_ingest.app import IngestArgs, build
 from ray_cluster.serve_check import check_serve_config
 from serve_app.args import AppArgs
 from serve_app.exposure import check_exposure
@@ -109,8 +110,10 @@ def test_ingest_is_a_second_application_that_no_request_reaches() -> None:
     application, ingest = serve_config(objects)["applications"]
     assert (application["name"], ingest["name"]) == ("sentinel", "ingest")
     assert ingest["route_prefix"] is None
-    assert ingest["args"]["bootstrap_servers"] == "k:9092"
-    assert ingest["args"]["config"].endswith("librdkafka.properties")
+    assert ingest["import_path"] == f"{build.__module__}:{build.__name__}"
+    args = IngestArgs.model_validate(ingest["args"])
+    assert args == IngestArgs(bootstrap_servers="k:9092", config=args.config)
+    assert str(args.config).endswith("librdkafka.properties")
 
 
 def test_numbers_stay_whole_numbers() -> None:

@@ -41,12 +41,16 @@ route_prefix: null
 import_path: kafka_ingest.app:build
 args:
   bootstrap_servers: {{ .bootstrapServers | quote }}
-  input: {{ .topics.input | quote }}
-  output: {{ .topics.decisions | quote }}
-  alerts: {{ .topics.alerts | quote }}
-  dead_letters: {{ .topics.deadLetters | quote }}
-  group: {{ .group | quote }}
-  workers: {{ printf "%v:%v" .workers.min .workers.max }}
+  topics:
+    input: {{ .topics.input | quote }}
+    output: {{ .topics.decisions | quote }}
+    alerts: {{ .topics.alerts | quote }}
+    dead_letters: {{ .topics.deadLetters | quote }}
+    labels: {{ .topics.labels | quote }}
+  worker:
+    group: {{ .group | quote }}
+  lowest: {{ .workers.min }}
+  highest: {{ .workers.max }}
   {{- if .configSecret }}
   config: /etc/sentinel/kafka/librdkafka.properties
   {{- end }}
