@@ -13,7 +13,8 @@ from sentinel.console import note
 from sentinel.errors import SentinelError
 
 BENCH = "bench"
-README, PAGE, AUTOSCALING = "README.md", "docs/benchmarks.md", "docs/autoscaling.md"
+README, PAGE = "README.md", "docs/benchmarks.md"
+AUTOSCALING, KAFKA = "docs/autoscaling.md", "docs/kafka.md"
 
 
 class NoPlace(SentinelError):
@@ -42,6 +43,7 @@ SHOWN = (
     Shown(PAGE, "Cores", "serving.md", [5]),
     Shown(PAGE, "Where the router's time goes", "router-profile.md", [0]),
     Shown(AUTOSCALING, "A spike", "autoscale.md", [0]),
+    Shown(KAFKA, "Faults", "kafka-faults.md", [0]),
 )
 
 _TABLE = re.compile(r"(?:^\|.*\n)+", re.MULTILINE)
