@@ -8,8 +8,8 @@ import msgspec
 from starlette.types import Receive
 
 from sentinel.answers import JSON
-from sentinel.errors import MalformedInput, Overloaded
 from sentinel.arrow_size import stream_size
+from sentinel.errors import MalformedInput, Overloaded
 from serve_app.problems import Problem
 
 Headers = Mapping[bytes, bytes]
