@@ -13,7 +13,8 @@ from sentinel.console import note
 from sentinel.errors import SentinelError
 
 BENCH = "bench"
-README, PAGE, AUTOSCALING = "README.md", "docs/benchmarks.md", "docs/autoscaling.md"
+README, PAGE = "README.md", "docs/benchmarks.md"
+AUTOSCALING, KAFKA = "docs/autoscaling.md", "docs/kafka.md"
 NOVELTY = "docs/novelty.md"
 
 
@@ -45,6 +46,7 @@ SHOWN = (
     Shown(NOVELTY, "What is found", "unseen.md", [0]),
     Shown(NOVELTY, "False alarms", "unseen.md", [1]),
     Shown(AUTOSCALING, "A spike", "autoscale.md", [0]),
+    Shown(KAFKA, "Faults", "kafka-faults.md", [0]),
 )
 
 _TABLE = re.compile(r"(?:^\|.*\n)+", re.MULTILINE)
