@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
+from ray_cluster.needed_secrets import make_passwords
 from ray_cluster.objects import RAY, Ref
 from ray_cluster.render import Release, render
-from ray_cluster.trial import make_passwords
 from tests.cluster.kube import TRIAL, eventually
 from tests.cluster.service_in_pods import IMAGE, TRANSACTION, Rows, Service
 from tests.gitops.application import Application, ArgoCD
