@@ -14,6 +14,7 @@ from sentinel.errors import SentinelError
 
 BENCH = "bench"
 README, PAGE, AUTOSCALING = "README.md", "docs/benchmarks.md", "docs/autoscaling.md"
+QUALITY = "docs/quality.md"
 
 
 class NoPlace(SentinelError):
@@ -41,6 +42,9 @@ SHOWN = (
     Shown(PAGE, "Memory", "serving.md", [4]),
     Shown(PAGE, "Cores", "serving.md", [5]),
     Shown(PAGE, "Where the router's time goes", "router-profile.md", [0]),
+    Shown(QUALITY, "Means over four weeks", "handbook.md", [0]),
+    Shown(QUALITY, "Are the probabilities true?", "handbook.md", [1]),
+    Shown(QUALITY, "What decisions cost", "handbook.md", [2]),
     Shown(AUTOSCALING, "A spike", "autoscale.md", [0]),
 )
 
