@@ -112,8 +112,8 @@ bench-quality: setup
 		--bundle build/creditcard-80 --json > bench/creditcard.json
 	$(BIN)/python -m training.figures bench/creditcard.json > bench/creditcard.md
 
-# The tables of docs/quality.md: our defaults on the handbook's weeks, and on the creditcard data by
-# row order and beside a random split. Some ten minutes; the second, a few.
+# Our defaults on the handbook's weeks (the tables of docs/quality.md; some ten minutes), and on the
+# creditcard data by row order and beside a random split.
 bench-handbook: setup
 	mkdir -p build
 	$(BIN)/sentinel benchmark handbook --data $(DATA)/transactions.parquet --json > build/handbook.json

@@ -15,7 +15,7 @@ from sentinel.errors import SentinelError
 BENCH = "bench"
 README, PAGE = "README.md", "docs/benchmarks.md"
 AUTOSCALING, KAFKA = "docs/autoscaling.md", "docs/kafka.md"
-NOVELTY = "docs/novelty.md"
+QUALITY, NOVELTY = "docs/quality.md", "docs/novelty.md"
 
 
 class NoPlace(SentinelError):
@@ -43,6 +43,9 @@ SHOWN = (
     Shown(PAGE, "Memory", "serving.md", [4]),
     Shown(PAGE, "Cores", "serving.md", [5]),
     Shown(PAGE, "Where the router's time goes", "router-profile.md", [0]),
+    Shown(QUALITY, "Means over four weeks", "handbook.md", [0]),
+    Shown(QUALITY, "Are the probabilities true?", "handbook.md", [1]),
+    Shown(QUALITY, "What decisions cost", "handbook.md", [2]),
     Shown(NOVELTY, "What is found", "unseen.md", [0]),
     Shown(NOVELTY, "False alarms", "unseen.md", [1]),
     Shown(AUTOSCALING, "A spike", "autoscale.md", [0]),

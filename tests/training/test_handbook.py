@@ -14,6 +14,7 @@ from training.generate import Simulation, simulate, write
 from training.handbook import BASELINE, LONGER, OURS, TABLES, benchmark_handbook
 from training.protocol import FIGURES, VALIDATION
 from training.published import PUBLISHED, published_features
+from training.weekly import BEST_THRESHOLD
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_published_figures_stand_apart(result: dict[str, Any]) -> None:
 def test_a_week_is_told_with_its_calibration_and_cost(result: dict[str, Any]) -> None:
     part = result["validation"]
     assert len(part["calibration"]) == len(part["cost"]["weeks"]) == len(VALIDATION)
-    assert {"share", "per_1000"} == set(part["cost"]["saved"]["best single threshold"])
+    assert {"share", "per_1000"} == set(part["cost"]["saved"][BEST_THRESHOLD])
 
 
 def test_every_table_for_people_has_a_cell_for_each_column(result: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from sentinel.dataset import Policy
 from training.weekly import (
     AT_HALF,
     BEST_THRESHOLD,
+    PLAIN_BEST,
     WeekJudged,
     best_threshold,
     calibration_by_week,
@@ -56,7 +57,7 @@ def test_the_regret_of_all_rows_is_that_of_the_weeks() -> None:
 def test_deciding_by_cost_saves_what_the_difference_says_beside_each_simpler_way() -> None:
     cost = cost_by_week(WEEKS, POLICY)
     ours = cost["regret_per_1000"]["sentinel"]
-    for name in (AT_HALF, BEST_THRESHOLD):
+    for name in (AT_HALF, PLAIN_BEST, BEST_THRESHOLD):
         other, figures = cost["regret_per_1000"][name], cost["saved"][name]
         assert figures["per_1000"]["value"] == pytest.approx(other - ours)
         assert figures["share"]["value"] == pytest.approx(1 - ours / other)

@@ -297,7 +297,7 @@ def test_the_shipped_description_takes_labels_after_a_week() -> None:
     assert plan is not None
     assert plan.delay == 7 * DAY
     assert len(np.unique(plan.columns)) == len(plan.columns)
-    assert len(feature_set(description).names) == len(plan.columns) + 6
+    assert len(feature_set(description).names) == len(plan.columns) + 2
 
 
 def test_a_description_with_behaviour_written_back_reads_as_itself() -> None:
