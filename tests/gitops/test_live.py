@@ -36,7 +36,7 @@ def test_a_commit_without_the_service_waits_for_a_persons_yes(live: Application)
     live.repository.commit("Away", **{"ray_cluster/chart/templates/rayservice.yaml": None})
     live.refresh()
     eventually(lambda: live.live()["status"]["sync"]["status"] == "OutOfSync", 60, "it is seen")
-    assert "confirm" in eventually(live.waits_for, 60, "the sync waits")
+    eventually(lambda: "confirm" in live.waits_for(), 90, "the sync waits for a yes")
     assert live.rayservice() is not None
 
 
