@@ -30,7 +30,6 @@ class ArgoCD:
     """``cluster`` is in its namespace; ``up`` starts what has ended, as its supervisor would."""
 
     cluster: Cluster
-    programs: Path
     folder: Path
     up: Callable[[], Any]
 

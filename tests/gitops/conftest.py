@@ -50,6 +50,12 @@ def tools() -> None:
 
 
 @pytest.fixture(scope="session")
+def programs() -> Path:
+    """Argo CD's own, built if they are lacking."""
+    return Path(_run("argocd/build")["ARGOCD_BIN"])
+
+
+@pytest.fixture(scope="session")
 def argo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArgoCD]:
     """Argo CD with the configuration that is shipped, in a cluster of its own."""
     kube = str(tmp_path_factory.mktemp("kube"))
@@ -76,9 +82,9 @@ def _argocd(kubeconfig: str, folder: Path) -> Iterator[ArgoCD]:
         anywhere.apply(kind)
     up = ("--dir", str(folder), "--kubeconfig", kubeconfig, "--argocd-cm", str(CONFIGURATION))
     try:
-        programs = Path(_run("argocd/up", *up)["ARGOCD_BIN"])
+        _run("argocd/up", *up)
         there = Cluster(anywhere.api, "argocd")
-        yield ArgoCD(there, programs, folder, lambda: _run("argocd/up", *up))
+        yield ArgoCD(there, folder, lambda: _run("argocd/up", *up))
     finally:
         _run("argocd/down", "--dir", str(folder), "--wipe")
 

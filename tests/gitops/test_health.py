@@ -6,14 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.gitops.application import ArgoCD
 from tests.gitops.conftest import CONFIGURATION
 from tests.gitops.rows import Row, rows
 
 
-def verdict(argo: ArgoCD, file: Path) -> tuple[str, str]:
+def verdict(programs: Path, file: Path) -> tuple[str, str]:
     """Status and message; a kind without a script would also end with code 0, and have neither."""
-    command = [str(argo.programs / "argocd"), "admin", "settings", "resource-overrides", "health"]
+    command = [str(programs / "argocd"), "admin", "settings", "resource-overrides", "health"]
     command += [str(file), "--argocd-cm-path", str(CONFIGURATION)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -22,8 +21,8 @@ def verdict(argo: ArgoCD, file: Path) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("row", rows(), ids=str)
-def test_argo_cd_calls_it_what_the_table_says(argo: ArgoCD, row: Row, tmp_path: Path) -> None:
+def test_argo_cd_calls_it_what_the_table_says(programs: Path, row: Row, tmp_path: Path) -> None:
     file = tmp_path / "object.yaml"
     file.write_text(yaml.safe_dump(row.object()))
-    status, message = verdict(argo, file)
+    status, message = verdict(programs, file)
     assert (status, row.says in message) == (row.expected, True), (status, message)
