@@ -1,5 +1,5 @@
-"""The ``transactions`` description without the features that need profiles: the same row gets the
-same answer, whatever came before."""
+"""The ``transactions`` description with features that need no profiles: the same row gets the same
+answer, whatever came before."""
 
 from importlib import resources
 
@@ -7,11 +7,15 @@ import yaml
 
 from sentinel.dataset import parse_description
 
+STATELESS: tuple[str | dict[str, str], ...] = (
+    "amount", {"kind": "log", "of": "amount"}, "hour", "weekday", "night", "weekend",
+)  # fmt: skip
+
 
 def _text() -> str:
     shipped = resources.files("sentinel") / "datasets" / "transactions.yaml"
     content = yaml.safe_load(shipped.read_text(encoding="utf-8"))
-    content["features"] = [one for one in content["features"] if "by" not in one]
+    content["features"] = list(STATELESS)
     del content["behaviour"]
     return yaml.safe_dump(content, sort_keys=False)
 

@@ -137,7 +137,7 @@ def test_every_argument_is_documented_with_its_default() -> None:
         for name, field in model.model_fields.items():
             if name in ("router", "profiles"):
                 continue
-            words = {"None": "null", "False": "false", "separate": "separate"}
+            words = {"None": "null", "False": "false", "True": "true", "separate": "separate"}
             default = words.get(str(field.default)) or f"{field.default:,}"
             assert f"| `{name}` | {default} |" in docs, (name, default)
 

@@ -21,7 +21,7 @@ from training.weekly import BEST_THRESHOLD
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """From the first of April to the last day of the last validation week, 2018-07-31."""
     file = tmp_path_factory.mktemp("handbook") / "transactions.parquet"
-    write(simulate(Simulation(days=122, customers=120, terminals=150, seed=5)), file)
+    write(simulate(Simulation(days=122, customers=300, terminals=300, seed=5)), file)
     return file
 
 

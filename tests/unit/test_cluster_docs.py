@@ -7,10 +7,12 @@ import typer
 from typer.main import get_command
 
 from ray_cluster.commands import register
+from ray_cluster.gitops_commands import bounds, check, promote, smoke
 from ray_cluster.health import Word
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "cluster.md").read_text()
+GIT_PAGE = (ROOT / "docs" / "gitops.md").read_text()
 
 
 def documented(heading: str) -> set[str]:
@@ -26,7 +28,10 @@ def test_every_command_is_documented_with_an_example_in_its_help() -> None:
     cluster = get_command(app)
     commands = getattr(cluster, "commands")  # noqa: B009
     group = commands["cluster"].commands if "cluster" in commands else commands
-    assert documented("## Commands") - {"promote"} == set(group) - {"promote"}
+    by_git = {command.__name__ for command in (promote, check, smoke, bounds)}
+    assert documented("## Commands") - by_git == set(group) - by_git
+    for name in by_git:
+        assert f"sentinel cluster {name} --" in GIT_PAGE
     for name, command in group.items():
         assert f"Example: sentinel cluster {name}" in str(command.help)
 
