@@ -23,6 +23,8 @@ from tests.redis.server import RedisServer
 from tests.serve.serving import Served, sentinel_serve
 
 ROWS = 30_000
+CUSTOMERS = 600
+"""Few enough transactions of each that its record keeps every single one (at most 512)."""
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +55,10 @@ class Flow:
         self.rows = [
             {
                 **row,
-                "customer_id": f"{prefix}.{row['customer_id']}",
+                "customer_id": f"{prefix}.c{at % CUSTOMERS}",
                 "amount": row["amount"] + offset,
             }
-            for row in payments(ROWS)
+            for at, row in enumerate(payments(ROWS))
         ]
         self.names = TopicNames(
             input=f"{prefix}.in",
