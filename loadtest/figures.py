@@ -46,6 +46,7 @@ SHOWN = (
     Shown(QUALITY, "Means over four weeks", "handbook.md", [0]),
     Shown(QUALITY, "Are the probabilities true?", "handbook.md", [1]),
     Shown(QUALITY, "What decisions cost", "handbook.md", [2]),
+    Shown(QUALITY, "The creditcard data", "creditcard-splits.md", [0]),
     Shown(NOVELTY, "What is found", "unseen.md", [0]),
     Shown(NOVELTY, "False alarms", "unseen.md", [1]),
     Shown(AUTOSCALING, "A spike", "autoscale.md", [0]),
