@@ -213,16 +213,20 @@ def offline(bundle: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
     return msgspec.to_builtins(answers(decisions))
 
 
-def assert_same_answer(answer: Row, expected: Row, tolerance: float) -> None:
+def assert_same_answer(
+    answer: Row, expected: Row, tolerance: float, *, hurried: bool = False
+) -> None:
     """Equal in all but floats, and in those to ``tolerance``.
 
-    Reasons print a probability with three digits, which can differ where the floats do.
+    Reasons print a probability with three digits, which can differ where the floats do. A batch
+    that was ``hurried`` to its deadline may be without those that name features.
     """
     for name, value in expected.items():
         if isinstance(value, float):
             assert abs(answer[name] - value) <= tolerance, name
         elif name == "reasons":
-            assert len(answer[name]) == len(value)
+            least = min(1, len(value)) if hurried else len(value)
+            assert least <= len(answer[name]) <= len(value)
         else:
             assert answer[name] == value, name
     assert answer.keys() == expected.keys()
