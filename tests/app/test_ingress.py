@@ -175,7 +175,7 @@ def test_bodies_that_take_long_to_read_keep_nobody_waiting(run: Run, row: Row) -
     async def scene(app: Scene) -> None:
         odd = json.dumps({**row, "a": [{}] * 5_000})[:-1].encode() + b', "a": 1}'
         post = {"content": odd, "headers": {"content-type": JSON}}
-        asking = [asyncio.create_task(app.client.post("/predict", **post)) for _ in range(100)]
+        asking = [asyncio.create_task(app.client.post("/predict", **post)) for _ in range(300)]
         await asyncio.sleep(0)
         longest = 0.0
         while not all(task.done() for task in asking):
