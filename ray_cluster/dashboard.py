@@ -56,9 +56,11 @@ ROWS: Mapping[str, Sequence[Panel]] = {
         ),
         Panel(
             "Latency",
-            "Milliseconds from a request to its answer, in the routers",
+            "Milliseconds from a request to its answer, in the routers; health checks left out",
             {
-                f"p{share * 100:g}": _quantile(share, "ray_serve_http_request_latency_ms")
+                f"p{share * 100:g}": _quantile(
+                    share, "ray_serve_http_request_latency_ms", of=f'{OURS},method="POST"'
+                )
                 for share in (0.5, 0.95, 0.99)
             },
             "ms",

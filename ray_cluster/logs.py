@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from kubernetes import client
+from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import stream
 
 from ray_cluster.api import Cluster, asked
-from ray_cluster.errors import ClusterError
+from ray_cluster.errors import ClusterError, RefusedByCluster
 from ray_cluster.sightings import Pod
+
+NOT_FOUND = 404
 
 REPLICA_LOGS = "/tmp/ray/session_latest/logs/serve"
 """Where Ray keeps them in each pod: a file a replica, named after its deployment."""
@@ -44,7 +47,12 @@ def _printed(cluster: Cluster, pod: Pod, tail: int) -> list[str]:
             pod.name, cluster.namespace, container=pod.container, tail_lines=tail
         )
 
-    return str(asked(f"reading the log of pod {pod.name}", ask) or "").splitlines()
+    try:
+        return str(asked(f"reading the log of pod {pod.name}", ask) or "").splitlines()
+    except RefusedByCluster as error:
+        if isinstance(error.__cause__, ApiException) and error.__cause__.status == NOT_FOUND:
+            return ["(the pod has gone meanwhile)"]
+        raise
 
 
 def _pass_on(cluster: Cluster, pod: Pod, tail: int, put: Callable[[tuple[str, str]], None]) -> None:

@@ -37,6 +37,9 @@ EVERYWHERE: Mapping[str, str] = {
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20",
     # /metrics is at most so many milliseconds and one second behind; the default is 10 s.
     "RAY_metrics_report_interval_ms": "1000",
+    # Ray shows a gauge for as long only, and Serve sets those of its status every 10 s by default:
+    # most scrapes would find neither the application's status nor its healthy replicas.
+    "RAY_SERVE_STATUS_GAUGE_REPORT_INTERVAL_S": "0.5",
     # Throughput mode would keep a thousand lines back; there is none a request (no access log).
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
     # To the log files alone: a terminal shows what the command has to say.

@@ -12,6 +12,10 @@ from tests.chart.rendering import CHART, Object, one
 RULES = CHART / "files" / "rules.yaml"
 MINUTES = 60
 
+LATENCY = (
+    'ray_serve_http_request_latency_ms_bucket{application="sentinel",method="POST",namespace="n"'
+)
+
 HEALTHY = {
     'ray_serve_application_status{application="sentinel",namespace="n"}': "6+0x60",
     'ray_sentinel_requests_total{namespace="n",status="200"}': "0+6000x60",
@@ -19,15 +23,9 @@ HEALTHY = {
     'ray_sentinel_rows_total{namespace="n",outcome="scored"}': "0+6000x60",
     'ray_sentinel_degraded_rows_total{namespace="n",lane="xgboost"}': "0+6x60",
     'ray_sentinel_queue_age_ms{namespace="n"}': "20+0x60",
-    'ray_serve_http_request_latency_ms_bucket{application="sentinel",namespace="n",le="50"}': (
-        "0+5990x60"
-    ),
-    'ray_serve_http_request_latency_ms_bucket{application="sentinel",namespace="n",le="500"}': (
-        "0+6000x60"
-    ),
-    'ray_serve_http_request_latency_ms_bucket{application="sentinel",namespace="n",le="+Inf"}': (
-        "0+6000x60"
-    ),
+    LATENCY + ',le="50"}': ("0+5990x60"),
+    LATENCY + ',le="500"}': ("0+6000x60"),
+    LATENCY + ',le="+Inf"}': ("0+6000x60"),
     'ray_sentinel_ingest_lag{namespace="n"}': "900+0x60",
     'ray_sentinel_ingest_records_total{namespace="n",slot="0"}': "0+6000x60",
     'ray_sentinel_bundle_refused{namespace="n",bundle="b",reason="r"}': "0+0x60",

@@ -97,7 +97,12 @@ class Service:
         result = Loaded()
         command = [str(SENTINEL), "load", "--url", self.url, "--users", str(users), "--json"]
         command += ["--duration", "900", "--timeout", "10", "--p95", "100000"]
-        running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        running = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert running.stderr is not None
+        # Its first line: it has started, reached the service, and puts load on it from now on.
+        assert "model version" in running.stderr.readline()
         try:
             time.sleep(5)
             yield result
@@ -112,7 +117,7 @@ class Service:
 
 
 # As small as the rows allow: a node of two cores has head and two workers on it at once.
-SMALL = ("workers.maxReplicas=2",)
+SMALL = ("workers.maxReplicas=2", "workers.idleTimeoutSeconds=60")
 if "SENTINEL_REDIS_IMAGE" in os.environ:
     # Where nodes cannot pull the chart's own.
     SMALL += (f"redis.small.image={os.environ['SENTINEL_REDIS_IMAGE']}",)

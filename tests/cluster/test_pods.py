@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.pods, pytest.mark.timeout(900)]
 def rows() -> Iterator[Rows]:
     seen = Rows()
     yield seen
-    if "SENTINEL_ROWS" in os.environ:
+    if os.environ.get("SENTINEL_ROWS"):
         seen.write(Path(os.environ["SENTINEL_ROWS"]), os.environ.get("KUBERAY_VERSION", OPERATOR))
 
 
@@ -95,6 +95,7 @@ def test_queued_work_brings_a_worker_pod_and_quiet_takes_it_away(
 ) -> None:
     scale(service.cluster, "sentinel", Wanted(workers=Bounds(1, 2), replicas=Bounds(1, 4)))
     service.wait()
+    seconds_until(lambda: len(service.pods("worker")) == 1, 300, "one worker pod to begin with")
     with service.load(users=96) as load:
         up = seconds_until(lambda: ready_workers(service) == 2, 300, "a second worker pod")
     down = seconds_until(lambda: len(service.pods("worker")) == 1, 600, "it goes again")
@@ -137,7 +138,9 @@ def test_while_the_head_pod_is_killed_and_comes_back_answers_go_on(
         seconds = seconds_until(back, 300, "another head pod is ready")
     service.wait()
     service.score()
-    assert {pod.name for pod in service.pods("worker")} == workers
+    # Ray's autoscaler may have added one meanwhile.
+    assert workers <= {pod.name for pod in service.pods("worker")}
+    assert load.requests > 0
     assert load.failed == 0
     told = f"another ready after {seconds:.0f} s, the workers stay"
     rows.note("the head pod killed", f"{told}; {load.failed} of {load.requests} failed")

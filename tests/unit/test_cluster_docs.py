@@ -9,7 +9,8 @@ from typer.main import get_command
 from ray_cluster.commands import register
 from ray_cluster.health import Word
 
-PAGE = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "cluster.md").read_text()
 
 
 def documented(heading: str) -> set[str]:
@@ -32,3 +33,7 @@ def test_every_command_is_documented_with_an_example_in_its_help() -> None:
 
 def test_every_word_for_a_services_health_is_explained() -> None:
     assert documented("### How a service is") == {word.value for word in Word}
+
+
+def test_what_was_seen_in_pods_is_the_committed_run() -> None:
+    assert (ROOT / "bench" / "cluster.md").read_text().strip() in PAGE
