@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deployments.ray_environment import PRIVATE
-from sentinel.console import OnStep, note, print_json, progress
+from sentinel.console import Pace, note, print_json, progress
 from sentinel.errors import SentinelError, UsageError
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _score(
             step("loading the profiles, and looking through the rows")
             rows = run.prepare()
         with progress("scoring", total=rows) as step:
-            scored = run(_Shown(step, rows))
+            scored = run(Pace(step, rows, "rows"))
         if scored.profiles == COLD:
             note("profiles: cold. The bundle has none and --history names no table")
         errors = folder.errors()
@@ -157,22 +157,6 @@ def _score(
         "profiles": scored.profiles,
         "out": str(folder.path),
     }
-
-
-class _Shown:
-    """Progress for a person: rows done of how many, and how fast."""
-
-    def __init__(self, step: OnStep, total: int) -> None:
-        self._step = step
-        self._total = total
-        self._first: tuple[float, int] | None = None
-
-    def __call__(self, done: int) -> None:
-        now = time.monotonic()
-        self._first = self._first or (now, done)
-        since, before = self._first
-        rate = f", {(done - before) / (now - since):,.0f} rows/s" if done > before else ""
-        self._step(f"{done:,} of {self._total:,} rows{rate}", done)
 
 
 def _tell(result: dict[str, Any]) -> None:

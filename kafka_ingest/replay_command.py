@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sentinel.console import OnStep, note, print_json, progress
+from sentinel.console import Pace, note, print_json, progress
 from sentinel.errors import SentinelError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _run(connection: "Connection", job: "Job", bundle: "Bundle", batch: int) -> 
         if found.complete:
             note(f"{job.output}: complete already; another --output begins anew")
         with progress(f"replaying {job.source}", total=found.size) as step:
-            done = run.run(found, _Shown(step, found.size))
+            done = run.run(found, Pace(step, found.size, "records"))
     if not done.complete:
         raise Stopped(f"stopped; the same command goes on from what is in {job.output!r}")
     seconds = time.monotonic() - start
@@ -115,19 +115,3 @@ def _run(connection: "Connection", job: "Job", bundle: "Bundle", batch: int) -> 
         "profiles": done.profiles,
         "output": job.output,
     }
-
-
-class _Shown:
-    """Progress for a person: places of the range done, and how fast."""
-
-    def __init__(self, step: OnStep, total: int) -> None:
-        self._step = step
-        self._total = total
-        self._first: tuple[float, int] | None = None
-
-    def __call__(self, done: int) -> None:
-        now = time.monotonic()
-        self._first = self._first or (now, done)
-        since, before = self._first
-        rate = f", {(done - before) / (now - since):,.0f} a second" if done > before else ""
-        self._step(f"{done:,} of {self._total:,} records{rate}", done)

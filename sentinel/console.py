@@ -1,6 +1,7 @@
 """What commands print: results on standard output, everything else on standard error."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -57,3 +58,20 @@ def progress(doing: str, total: int | None = None) -> Iterator[OnStep]:
             shown.update(task, description=now, completed=done)
 
         yield step
+
+
+class Pace:
+    """Progress for a person: how many of a known total are done, and how fast."""
+
+    def __init__(self, step: OnStep, total: int, what: str) -> None:
+        """``step`` is what ``progress`` yields; ``what`` is counted, such as rows."""
+        self._step, self._total, self._what = step, total, what
+        self._first: tuple[float, int] | None = None
+
+    def __call__(self, done: int) -> None:
+        """So many are done, those included that an earlier run did."""
+        now = time.monotonic()
+        self._first = self._first or (now, done)
+        since, before = self._first
+        rate = f", {(done - before) / (now - since):,.0f} {self._what}/s" if done > before else ""
+        self._step(f"{done:,} of {self._total:,} {self._what}{rate}", done)

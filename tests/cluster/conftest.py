@@ -17,6 +17,7 @@ import pytest
 from ray_cluster.api import Cluster, connect
 from ray_cluster.objects import Manifest, Ref
 from tests.cluster.kube import OPERATOR, kubernetes_version, trial_of
+from tests.rows_told import tell_rows
 
 NO_OPERATOR = (
     "KUBERAY_OPERATOR is not set: it names KubeRay's operator, which runs pods and is not in any "
@@ -75,18 +76,7 @@ def production_values() -> Path:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
     """What ran, then what was NOT RUN and why, a row each: the last lines of the suite."""
     yield
-    write = terminalreporter.write_line
-    write(f"rows on Kubernetes {kubernetes_version()}, operator: {OPERATOR or 'none'}")
-    for outcome in ("passed", "failed", "error"):
-        for report in terminalreporter.getreports(outcome):
-            if outcome == "error" or report.when == "call":
-                write(f"{'ran' if outcome == 'passed' else outcome.upper()}: {_row(report)}")
-    for report in terminalreporter.getreports("skipped"):
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
-        write(f"NOT RUN: {_row(report)} ({str(reason).removeprefix('Skipped: ')})")
-
-
-def _row(report: pytest.TestReport) -> str:
-    file, _, name = report.nodeid.partition("::")
-    words = name.removeprefix("test_").replace("_", " ")
-    return f"{Path(file).stem.removeprefix('test_')}: {words}"
+    terminalreporter.write_line(
+        f"rows on Kubernetes {kubernetes_version()}, operator: {OPERATOR or 'none'}"
+    )
+    tell_rows(terminalreporter)

@@ -20,6 +20,7 @@ from tests.cluster.kube import eventually
 from tests.gitops.application import Application, ArgoCD
 from tests.gitops.repository import ROOT
 from tests.gitops.service import Service
+from tests.rows_told import tell_rows
 
 SERVICES = Path(os.environ.get("SERVICES", ROOT.parent / "shared" / "services")).resolve()
 OPERATOR = os.environ.get("KUBERAY_OPERATOR", "")
@@ -133,19 +134,7 @@ def live(application: Application) -> Application:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What ran, then what was NOT RUN and why, a row each: the last lines of the suite."""
-    write = terminalreporter.write_line
-    write(f"rows on Argo CD, operator: {OPERATOR or 'none, its status is set by hand'}")
-    for outcome in ("passed", "failed", "error"):
-        for report in terminalreporter.getreports(outcome):
-            if outcome == "error" or report.when == "call":
-                write(f"{'ran' if outcome == 'passed' else outcome.upper()}: {_row(report)}")
-    for report in terminalreporter.getreports("skipped"):
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
-        write(f"NOT RUN: {_row(report)} ({str(reason).removeprefix('Skipped: ')})")
-
-
-def _row(report: pytest.TestReport) -> str:
-    file, _, name = report.nodeid.partition("::")
-    return (
-        f"{Path(file).stem.removeprefix('test_')}: {name.removeprefix('test_').replace('_', ' ')}"
+    terminalreporter.write_line(
+        f"rows on Argo CD, operator: {OPERATOR or 'none, its status is set by hand'}"
     )
+    tell_rows(terminalreporter)
