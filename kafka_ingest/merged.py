@@ -95,7 +95,13 @@ class MergedRecords:
         if error is not None and error.code() != KafkaError._PARTITION_EOF:
             if error.retriable() or error.code() in _PASSING:
                 return
-            raise KafkaFailed(f"topic {self._topic!r}, partition {partition}: {error.str()}")
+            where = f"topic {self._topic!r}, partition {partition}"
+            if error.code() == KafkaError._AUTO_OFFSET_RESET:
+                raise KafkaFailed(
+                    f"{where}: records of the range are no longer there: its retention goes by "
+                    f"their timestamps ({error.str()})"
+                )
+            raise KafkaFailed(f"{where}: {error.str()}")
         if partition not in self._open:
             return
         if error is None and offset < self._stop[partition]:

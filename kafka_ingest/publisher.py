@@ -86,7 +86,7 @@ class Publisher:
 
     def begin(self) -> None:
         """A new transaction."""
-        self._once(self._producer.begin_transaction)
+        self._persist(self._producer.begin_transaction)
 
     def publish(self, outcome: Outcome) -> None:
         """Hands a batch over to the client, which sends it by itself.
@@ -139,7 +139,7 @@ class Publisher:
                 self._wait_for_room()
                 self._once(produce, topic, value, key)
             except KafkaException as error:
-                raise self._judged(error) from error
+                raise self._refused(error) from error
         self._serve()
 
     def _bury(self, letter: DeadLetter) -> None:
@@ -169,7 +169,7 @@ class Publisher:
             self._wait_for_room()
             self._once(produce)
         except KafkaException as error:
-            raise self._judged(error) from error
+            raise self._refused(error) from error
 
     def _wait_for_room(self) -> None:
         """:raises Aborted: the brokers take nothing, for longer than a transaction may last."""
@@ -186,13 +186,13 @@ class Publisher:
         except KafkaException as error:
             raise self._judged(error) from error
 
-    def _once(self, call: Callable[..., object], *arguments: Any) -> None:
+    def _once(self, produce: Callable[..., object], *arguments: Any) -> None:
         try:
-            call(*arguments)
+            produce(*arguments)
         except BufferError as error:
             raise Aborted("no room in the client") from error
         except KafkaException as error:
-            raise self._judged(error) from error
+            raise self._refused(error) from error
 
     def _persist(self, call: Callable[[], object]) -> None:
         """Makes a call of the transaction's protocol, again while that may help."""
@@ -204,6 +204,15 @@ class Publisher:
                 if not error.args[0].retriable() or self._leaving:
                     raise self._judged(error) from error
                 logger.warning("%s: %s; tried again", self._id, error.args[0].str())
+
+    def _refused(self, error: KafkaException) -> Exception:
+        """What it means that the client does not take a record."""
+        # A record before this one was refused meanwhile: the client, in its own thread, has put
+        # the transaction into the state from which it can only be aborted, and takes no more. It
+        # says no more than that; if worse is the matter, aborting says so.
+        if error.args[0].code() == KafkaError._STATE:
+            return Aborted("a record before was refused")
+        return self._judged(error)
 
     def _judged(self, error: KafkaException) -> Exception:
         """What an error means."""

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from loadtest.bench_bundle import write_bench_bundle
+from loadtest.bench_bundle import FLAGGED, write_bench_bundle
 from loadtest.bench_command import markdown
 from loadtest.cells import ARROW_1000, SINGLE_64, Shape, cell_of
 from loadtest.contenders import apart
@@ -27,7 +27,6 @@ from loadtest.serving_bodies import arrow_body, transactions
 from loadtest.templates import Template
 from loadtest.wrk import Measured, check_wrk, run_wrk
 from sentinel.bundle import Bundle, open_bundle, write_bundle
-from sentinel.calibration import SigmoidCalibration
 from sentinel.console import note
 from sentinel.dataset import load_description
 from sentinel.decision import APPROVE
@@ -37,8 +36,6 @@ from sentinel.transactions import Transactions
 from sentinel.trees import read_ensemble, to_booster
 
 ROUNDS, SECONDS, WARM_UP = 5, 3, 1
-FLAGGED = 0.01
-"""Share of what is sent that is reviewed or blocked."""
 GOAL = 0.9
 """Least share of the requests a second that reasons should leave."""
 BODIES = 1000
@@ -49,18 +46,18 @@ Bundles = Mapping[str, tuple[str, str]]
 """Place and digest of each."""
 
 
-def write_bundles(folder: Path, sent: Transactions) -> Bundles:
-    """Both, calibrated so that ``FLAGGED`` of these transactions are not approved."""
+def write_bundles(folder: Path) -> Bundles:
+    """Both, of the same decisions; a hundredth of them are no approval."""
     place = str(folder / EXPLAINED)
-    write_bench_bundle(place)
-    opened = _by_probability(open_bundle(place))
-    calibration = _calibrated(opened, sent)
-    manifest = opened.manifest.model_copy(update={"calibration": calibration})
-    silent = {entry.file: _silent(opened.files[entry.file]) for entry in manifest.models.values()}
-    files = {EXPLAINED: opened.files, PLAIN: {**opened.files, **silent}}
+    digest = write_bench_bundle(place)
+    opened = open_bundle(place)
+    silent = {
+        entry.file: _silent(opened.files[entry.file]) for entry in opened.manifest.models.values()
+    }
+    other = str(folder / PLAIN)
     return {
-        name: (str(folder / name), write_bundle(str(folder / name), manifest, files[name]))
-        for name in files
+        EXPLAINED: (place, digest),
+        PLAIN: (other, write_bundle(other, opened.manifest, {**opened.files, **silent})),
     }
 
 
@@ -68,27 +65,6 @@ def flagged_share(bundle: Bundle, sent: Transactions) -> float:
     """Share of these that the bundle does not approve."""
     decisions = score_offline(replace(bundle.judge(), explainer=None), bundle.lanes(), sent)
     return float(np.mean(decisions.decision != APPROVE))
-
-
-def _by_probability(bundle: Bundle) -> Bundle:
-    """The bundle with a policy that flags nothing by novelty: random numbers have none."""
-    policy = bundle.manifest.policy.model_copy(update={"novelty_review_below": 0.0})
-    description = bundle.manifest.description.model_copy(update={"policy": policy})
-    told = {"policy": policy, "description": description}
-    return replace(bundle, manifest=bundle.manifest.model_copy(update=told))
-
-
-def _calibrated(bundle: Bundle, sent: Transactions) -> SigmoidCalibration:
-    """By bisection: the share that is flagged grows with the intercept."""
-    judge, lanes = replace(bundle.judge(), explainer=None), bundle.lanes()
-    scores = lanes.score(judge.features(sent))
-    low, high = -40.0, 40.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        tried = replace(judge, calibration=SigmoidCalibration(slope=1, intercept=middle))
-        many = np.mean(tried.decide(sent, scores).decision != APPROVE) > FLAGGED
-        low, high = (low, middle) if many else (middle, high)
-    return SigmoidCalibration(slope=1, intercept=low)
 
 
 def _silent(model: bytes) -> bytes:
@@ -110,8 +86,9 @@ def measure(on_step: Callable[[str], None] = note) -> dict[tuple[str, Shape], li
         folder, link = Path(temporary), Path(temporary) / "served"
         parser = JsonParser(load_description("creditcard"))
         sent = parser.many(msgspec.json.encode(rows)).all_or_raise()
-        bundles = write_bundles(folder, sent)
-        on_step(f"flagged: {flagged_share(open_bundle(bundles[PLAIN][0]), sent):.2%}")
+        bundles = write_bundles(folder)
+        flagged = flagged_share(open_bundle(bundles[PLAIN][0]), sent)
+        on_step(f"flagged: {flagged:.2%}")
         switch = Switch(link)
         switch.point(bundles[PLAIN][0])
         bodies = {SINGLE_64: [Template.fixed(msgspec.json.encode(row)) for row in rows]}

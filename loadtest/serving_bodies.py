@@ -9,11 +9,11 @@ from functools import cache
 from typing import Any
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 
 from loadtest.answer_check import check_near, post
 from loadtest.bare_judge import FIELDS
+from loadtest.bench_bundle import random_values
 from loadtest.cells import ARROW_1000, JSON_1000, SINGLE_1, SINGLE_64, SINGLE_128, Shape
 from loadtest.contenders import Contender
 from loadtest.dialects import Dialect
@@ -48,12 +48,9 @@ def bodies_for(contender: Contender, shape: Shape) -> list[Template]:
 
 def transactions(count: int, seed: int) -> list[dict[str, Any]]:
     """Made-up ones, by field."""
-    rng = np.random.default_rng(seed)
-    values = np.round(rng.normal(size=(count, len(FIELDS))), 6)
-    values[:, -1] = np.round(np.abs(values[:, -1]) * 100, 2)
     return [
         {"transaction_id": f"b{seed}-{at}", **dict(zip(FIELDS, row, strict=True))}
-        for at, row in enumerate(values.tolist())
+        for at, row in enumerate(random_values(count, 100 + seed).tolist())
     ]
 
 

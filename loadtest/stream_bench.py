@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from loadtest.bench_bundle import write_bench_bundle, write_pair
+from loadtest.bench_bundle import random_values, write_bench_bundle, write_pair
 from loadtest.cells import JSON_1000, Row, ServeBench, cell_of
 from loadtest.contenders import service
 from loadtest.environments import NotMeasurable
@@ -317,8 +317,8 @@ def _write_raw(file: Path, rows: Transactions) -> None:
 
 
 def _write_creditcard(file: Path, rows: int) -> None:
-    rng = np.random.default_rng(5)
-    names = list(load_description("creditcard").numbers)
-    columns = {name: pa.array(np.abs(rng.normal(0, 2, rows)).round(4)) for name in names}
+    names = load_description("creditcard").numbers
+    values = random_values(rows, 5)
+    columns = {name: pa.array(values[:, at]) for at, name in enumerate(names)}
     ids = pa.array([f"q{at}" for at in range(rows)])
     pq.write_table(pa.table({"transaction_id": ids, **columns}), file)

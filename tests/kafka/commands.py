@@ -39,7 +39,7 @@ class Started:
     def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
             self.tell(signal.SIGKILL)
-            self._process.communicate()
+        self._process.communicate()
 
     def tell(self, number: signal.Signals) -> None:
         os.kill(self._process.pid, number)

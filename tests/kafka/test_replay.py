@@ -8,9 +8,12 @@ import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
+from kafka_ingest.connection import Connection, KafkaFailed
 from kafka_ingest.keys import record_keys
+from kafka_ingest.merged import MergedRecords
 from kafka_ingest.transaction_json import TransactionJson
 from sentinel.answers import each_json
 from sentinel.bundle import open_bundle
@@ -42,7 +45,8 @@ def send(
     transactional: bool = False,
 ) -> None:
     """Each with the time of its transaction, by key into three partitions; ``extra`` after them."""
-    kafka.create(topic, partitions=3)
+    # By these times they are years old, and Kafka would delete them a minute after it started.
+    kafka.create(topic, partitions=3, config={"retention.ms": "-1"})
     with_id = {"transactional.id": topic} if transactional else {"enable.idempotence": True}
     producer = Producer({**kafka.client, **with_id, "partitioner": "murmur2_random"})
     if transactional:
@@ -104,7 +108,7 @@ def test_killed_and_run_again_it_ends_as_if_it_had_not_been(
     kafka: Brokers, prefix: str, rows: Transactions, transactions_bundle: str
 ) -> None:
     send(kafka, prefix, rows)
-    command = replay(kafka, prefix, transactions_bundle, "--batch", "40")
+    command = replay(kafka, prefix, transactions_bundle, "--batch", "8")
     for least in (ROWS // 4, ROWS // 2):
         with Started(*command) as running:
             wait_for_more_than(least, kafka, f"{prefix}.again")
@@ -174,6 +178,19 @@ def test_a_range_by_offsets_takes_those_of_each_partition(
     assert answers(kafka.read(f"{prefix}.again")).keys() == names
     said = sentinel(*replay(kafka, prefix, transactions_bundle, "--from", "7:1"), ok=False).stderr
     assert f"--from: topic '{prefix}' has no partition 7; expected 0 to 2" in said
+
+
+def test_records_that_retention_removes_meanwhile_are_missed_and_said_so(
+    kafka: Brokers, prefix: str
+) -> None:
+    kafka.create(prefix)
+    kafka.send(prefix, [b"{}"] * 10)
+    records = MergedRecords(Connection.of(kafka.bootstrap), prefix, prefix, {0: (0, 10)})
+    admin = AdminClient(kafka.client)  # its answers come only while it lives
+    for removed in admin.delete_records([TopicPartition(prefix, 0, 5)]).values():
+        removed.result(30)
+    with pytest.raises(KafkaFailed, match="no longer there: its retention"):
+        list(records.batches(10))
 
 
 def test_its_output_cannot_be_its_input(
