@@ -10,7 +10,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import OffsetSpec
 
-from kafka_ingest.connection import Connection, KafkaFailed
+from kafka_ingest.connection import Connection, KafkaFailed, patiently
 from kafka_ingest.outgoing import Counts, counts_of
 from kafka_ingest.topics import partitions_of
 
@@ -59,24 +59,28 @@ class BacklogEye:
         """How many the topic has."""
         return len(self._where)
 
-    def look(self) -> Look:
-        """:raises KafkaFailed: the brokers do not answer."""
-        asked = ConsumerGroupTopicPartitions(self._group, self._where)
+    def look(self, patience: float = 0.0) -> Look:
+        """Asks again for so many seconds where the brokers are not ready to answer.
+
+        :raises KafkaFailed: they do not answer.
+        """
         try:
-            (group,) = self._admin.list_consumer_group_offsets(
-                [asked], require_stable=True, request_timeout=ASK_SECONDS
-            ).values()
-            found = group.result().topic_partitions
-            for one in found:  # unknown is not the same as never committed
-                if one.error is not None:
-                    raise KafkaException(one.error)
-            starts = self._offsets(OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-            ends = self._offsets(OffsetSpec.latest())  # type: ignore[no-untyped-call]
+            return patiently(self._look, patience)
         except KafkaException as error:
             raise KafkaFailed(f"group {self._group!r}: {error.args[0].str()}") from error
+
+    def _look(self) -> Look:
+        asked = ConsumerGroupTopicPartitions(self._group, self._where)
+        (group,) = self._admin.list_consumer_group_offsets(
+            [asked], require_stable=True, request_timeout=ASK_SECONDS
+        ).values()
+        found = group.result().topic_partitions
+        for one in found:  # unknown is not the same as never committed
+            if one.error is not None:
+                raise KafkaException(one.error)
         return Look(
-            starts,
-            ends,
+            self._offsets(OffsetSpec.earliest()),  # type: ignore[no-untyped-call]
+            self._offsets(OffsetSpec.latest()),  # type: ignore[no-untyped-call]
             {one.partition: one.offset for one in found if one.offset >= 0},
             sum((counts_of(one.metadata) for one in found), Counts()),
         )

@@ -27,6 +27,9 @@ logger = logging.getLogger("sentinel.kafka")
 LOOK_SECONDS = 1.0
 """Between two looks at the workers and the lag."""
 
+PATIENCE = 30.0
+"""Seconds that the first look and the last wait for brokers that are not ready yet."""
+
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before a worker that failed is started again: first, doubled each time, and at most."""
 
@@ -111,7 +114,7 @@ class Pool:
         :raises KafkaFailed: the brokers do not answer at the start.
         """
         start = time.monotonic()
-        first = last = await asyncio.to_thread(self._eye.look)
+        first = last = await asyncio.to_thread(self._eye.look, PATIENCE)
         try:
             while not self._stop.is_set():
                 if until_caught_up and last.reached(first.ends):
@@ -123,7 +126,7 @@ class Pool:
                 await self._sleep(LOOK_SECONDS)
         finally:
             await self._end()
-        last = await asyncio.to_thread(self._eye.look)
+        last = await asyncio.to_thread(self._eye.look, PATIENCE)
         return Result(last.counts - first.counts, time.monotonic() - start, self.restarts)
 
     async def _sleep(self, seconds: float) -> None:
