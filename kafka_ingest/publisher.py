@@ -133,13 +133,7 @@ class Publisher:
     def _write(self, topic: str, values: Iterable[bytes], keys: Iterable[bytes]) -> None:
         produce = self._producer.produce
         for value, key in zip(values, keys, strict=True):
-            try:
-                produce(topic, value, key)
-            except BufferError:
-                self._wait_for_room()
-                self._once(produce, topic, value, key)
-            except KafkaException as error:
-                raise self._refused(error) from error
+            self._offer(produce, topic, value, key)
         self._serve()
 
     def _bury(self, letter: DeadLetter) -> None:
@@ -163,13 +157,7 @@ class Publisher:
                 on_delivery=reported,
             )
 
-        try:
-            produce()
-        except BufferError:
-            self._wait_for_room()
-            self._once(produce)
-        except KafkaException as error:
-            raise self._refused(error) from error
+        self._offer(produce)
 
     def _wait_for_room(self) -> None:
         """:raises Aborted: the brokers take nothing, for longer than a transaction may last."""
@@ -186,13 +174,23 @@ class Publisher:
         except KafkaException as error:
             raise self._judged(error) from error
 
-    def _once(self, produce: Callable[..., object], *arguments: Any) -> None:
+    def _offer(self, produce: Callable[..., object], *arguments: Any) -> None:
+        """Hands a record over, once more where there was no room at first."""
         try:
-            produce(*arguments)
+            try:
+                produce(*arguments)
+            except BufferError:
+                self._wait_for_room()
+                produce(*arguments)
         except BufferError as error:
             raise Aborted("no room in the client") from error
         except KafkaException as error:
-            raise self._refused(error) from error
+            # A record before this one was refused meanwhile: the client, in its own thread, has put
+            # the transaction into the state from which it can only be aborted, and takes no more.
+            # It says no more than that; if worse is the matter, aborting says so.
+            if error.args[0].code() == KafkaError._STATE:
+                raise Aborted("a record before was refused") from error
+            raise self._judged(error) from error
 
     def _persist(self, call: Callable[[], object]) -> None:
         """Makes a call of the transaction's protocol, again while that may help."""
@@ -204,15 +202,6 @@ class Publisher:
                 if not error.args[0].retriable() or self._leaving:
                     raise self._judged(error) from error
                 logger.warning("%s: %s; tried again", self._id, error.args[0].str())
-
-    def _refused(self, error: KafkaException) -> Exception:
-        """What it means that the client does not take a record."""
-        # A record before this one was refused meanwhile: the client, in its own thread, has put
-        # the transaction into the state from which it can only be aborted, and takes no more. It
-        # says no more than that; if worse is the matter, aborting says so.
-        if error.args[0].code() == KafkaError._STATE:
-            return Aborted("a record before was refused")
-        return self._judged(error)
 
     def _judged(self, error: KafkaException) -> Exception:
         """What an error means."""

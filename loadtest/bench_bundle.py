@@ -137,10 +137,10 @@ def _write(
     forest = models[1]
     anomaly = anomaly_score(TreeModel(forest).margin_large(recent))
     novelty = NoveltyCalibration(anomaly)
+    money, novelty_p = amounts.astype(np.float64), novelty(anomaly)
 
     def flagged(margin: NDArray[np.float64]) -> float:
-        money = amounts.astype(np.float64)
-        decision = decide(description.policy, money, fraud_score(margin), novelty(anomaly))
+        decision = decide(description.policy, money, fraud_score(margin), novelty_p)
         return float(np.mean(decision != APPROVE))
 
     fraud = _flagging(models[0], recent, flagged)

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from loadtest.bench_bundle import FLAGGED, write_bench_bundle
+from loadtest.bench_bundle import write_bench_bundle
 from loadtest.bench_command import markdown
 from loadtest.cells import ARROW_1000, SINGLE_64, Shape, cell_of
 from loadtest.contenders import apart
@@ -73,8 +73,11 @@ def _silent(model: bytes) -> bytes:
     return bytes(to_booster(replace(trees, cover=np.zeros_like(trees.cover))).save_raw("ubj"))
 
 
-def measure(on_step: Callable[[str], None] = note) -> dict[tuple[str, Shape], list[Measured]]:
-    """What the service did with each bundle in each round.
+def measure(
+    on_step: Callable[[str], None] = note,
+) -> tuple[float, dict[tuple[str, Shape], list[Measured]]]:
+    """The share of what was sent that was flagged, and what the service did with each bundle in
+    each round.
 
     :raises NoWrk: there is no load generator.
     :raises ContenderFailed: the service did not start, or does not take a bundle.
@@ -106,10 +109,10 @@ def measure(on_step: Callable[[str], None] = note) -> dict[tuple[str, Shape], li
                         )  # fmt: skip
                         if number:
                             found.setdefault((name, shape), []).append(run)
-    return found
+    return flagged, found
 
 
-def report(measured: dict[tuple[str, Shape], list[Measured]]) -> dict[str, Any]:
+def report(flagged: float, measured: dict[tuple[str, Shape], list[Measured]]) -> dict[str, Any]:
     """The cells, and for each shape the requests a second with features in the reasons for each
     without: the median over the rounds, whose two runs were side by side."""
     ratios = {}
@@ -119,7 +122,7 @@ def report(measured: dict[tuple[str, Shape], list[Measured]]) -> dict[str, Any]:
     cells = [msgspec.to_builtins(cell_of(*key, runs)) for key, runs in measured.items()]
     return {
         "machine": describe_machine(),
-        "flagged": FLAGGED,
+        "flagged": flagged,
         "rows": cells,
         "ratios": ratios,
         "goal": GOAL,
@@ -144,7 +147,7 @@ def markdown_of(found: Mapping[str, Any]) -> str:
 
 def main(folder: Path) -> None:
     """Writes the figures and their table into this folder."""
-    found = report(measure())
+    found = report(*measure())
     (folder / "reasons.json").write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
     (folder / "reasons.md").write_text(markdown_of(found))
 

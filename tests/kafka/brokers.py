@@ -20,6 +20,8 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
+from kafka_ingest.connection import patiently
+
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = Path(os.environ.get("SENTINEL_SERVICES_DIR") or ROOT.parent / "shared" / "services")
 
@@ -183,7 +185,8 @@ class Brokers:
         """The offsets a group has committed; a partition without one is left out."""
         consumer = Consumer({**self.client, "group.id": group})
         asked = [TopicPartition(topic, p) for p in self.partitions(topic)]
-        found = consumer.committed(asked, timeout=30)
+        # Just started, a broker does not know yet whose offsets it keeps.
+        found = patiently(lambda: consumer.committed(asked, timeout=30))
         consumer.close()
         return {one.partition: one.offset for one in found if one.offset >= 0}
 

@@ -185,10 +185,10 @@ def test_records_that_retention_removes_meanwhile_are_missed_and_said_so(
 ) -> None:
     kafka.create(prefix)
     kafka.send(prefix, [b"{}"] * 10)
-    records = MergedRecords(Connection.of(kafka.bootstrap), prefix, prefix, {0: (0, 10)})
     admin = AdminClient(kafka.client)  # its answers come only while it lives
     for removed in admin.delete_records([TopicPartition(prefix, 0, 5)]).values():
         removed.result(30)
+    records = MergedRecords(Connection.of(kafka.bootstrap), prefix, prefix, {0: (0, 10)})
     with pytest.raises(KafkaFailed, match="no longer there: its retention"):
         list(records.batches(10))
 
