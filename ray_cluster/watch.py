@@ -10,7 +10,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.watch import Watch
 
 from ray_cluster.api import Cluster, asked
-from ray_cluster.errors import CannotReach, RefusedByCluster
+from ray_cluster.errors import CannotReach, ClusterError, RefusedByCluster
 from ray_cluster.objects import Manifest, Ref
 
 GONE = 410
@@ -19,6 +19,12 @@ GONE = 410
 IDLE_S = 3
 """Seconds of silence after which the last state is given again, so that whoever follows can look at
 the clock and at other things."""
+
+BUSY = 429
+"""The server's word for: ask again; also while it reads its stores after a start."""
+
+STARTING_S = 15.0
+"""Seconds after a server did not answer in which its refusals may come of its start."""
 
 RETRY_S = 1.0
 """Seconds between two tries to reach a server that does not answer."""
@@ -40,6 +46,7 @@ def follow(cluster: Cluster, ref: Ref, since: str | None = None) -> Iterator[Sig
     :raises RefusedByCluster: the account may not read it.
     """
     last = Sight(None)
+    starting_until = 0.0
     while True:
         try:
             if since is None:
@@ -53,7 +60,12 @@ def follow(cluster: Cluster, ref: Ref, since: str | None = None) -> Iterator[Sig
             yield msgspec.structs.replace(last, changed=False, unreachable="")
         except _Forgotten:
             since = None
-        except CannotReach as error:
+        except ClusterError as error:
+            now = time.monotonic()
+            if isinstance(error, CannotReach):
+                starting_until = now + STARTING_S
+            elif not _restarting(error, now < starting_until):
+                raise
             yield msgspec.structs.replace(last, changed=False, unreachable=str(error))
             time.sleep(RETRY_S)
 
@@ -80,18 +92,18 @@ def _events(cluster: Cluster, ref: Ref, since: str) -> Iterator[dict[str, Any]]:
         except RefusedByCluster as error:
             if isinstance(error.__cause__, ApiException) and error.__cause__.status == GONE:
                 raise _Forgotten from error
-            if _restarting(error):
-                raise CannotReach(str(error)) from error
             raise
         if event is None:
             return
         yield event
 
 
-def _restarting(error: RefusedByCluster) -> bool:
-    """A server that starts knows no accounts and no kinds yet, for a second or two."""
+def _restarting(error: ClusterError, was_gone: bool) -> bool:
+    """A server that starts answers before it is ready: 429 and 5xx while it fills its stores, and
+    for a moment it knows no kinds (404) and no account's rights (403)."""
     cause = error.__cause__
-    return isinstance(cause, ApiException) and (cause.status or 0) >= 500
+    status = (cause.status or 0) if isinstance(cause, ApiException) else 0
+    return status == BUSY or status >= 500 or (was_gone and status in (403, 404))
 
 
 def _after(event: dict[str, Any]) -> tuple[str, Sight]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from sentinel.answers import JSON
+from serve_app import predict
 from serve_app.api import RefusedBundle
 from serve_app.keys import add_key
 from serve_app.predict import INLINE_BYTES, THREADS
@@ -190,20 +192,30 @@ def test_bodies_that_take_long_to_read_keep_nobody_waiting(run: Run, row: Row) -
 
 
 def test_what_a_client_that_has_gone_left_behind_counts_until_its_thread_has_ended(
-    run: Run, row: Row
+    run: Run, row: Row, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    may_end = threading.Event()
+    begun: list[int] = []
+
+    def slow(body: bytes) -> None:
+        begun.append(len(body))
+        may_end.wait(10)
+
+    monkeypatch.setattr(predict, "check_json_size", slow)
+
     async def scene(app: Scene) -> None:
-        rows = [numbered(row, at) for at in range(20_000)]
-        body = json.dumps(rows).encode()
+        body = json.dumps([numbered(row, at) for at in range(20)]).encode()
         post = {"content": body, "headers": {"content-type": JSON}}
         gone = [asyncio.create_task(app.client.post("/predict/batch", **post)) for _ in range(6)]
-        await until(lambda: app.bodies.held == 6 * len(body))
+        await until(lambda: app.bodies.held == 6 * len(body) and len(begun) == THREADS)
         for task in gone:
             task.cancel()
-        for _ in range(5):
-            await asyncio.sleep(0)
-        assert 0 < app.bodies.held <= THREADS * len(body), "those that run, and no others"
+        await until(lambda: app.bodies.held == THREADS * len(body))  # those that run, no others
+        await asyncio.sleep(0.05)
+        assert app.bodies.held == THREADS * len(body), "for as long as they run"
+        may_end.set()
         await until(lambda: app.bodies.held == 0)
+        assert begun == [len(body)] * THREADS
         assert await app.ingress.drain(1)
 
     run(scene)
