@@ -1,6 +1,7 @@
 """A worker as a Ray actor, and what is known of it outside."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,9 @@ class WorkerState:
 
     progress: Progress
     counts: Counts
+    aborts: int
+    waits: Mapping[str, int]
+    """How often a batch had to wait, by why (``meter.SHED``, ``meter.DEGRADED``)."""
 
 
 class WorkerActor:
@@ -76,4 +80,4 @@ class WorkerActor:
         """What it has done so far."""
         meter = self._meter
         progress = Progress(time.monotonic(), meter.busy, meter.batches, meter.rows)
-        return WorkerState(progress, meter.counts)
+        return WorkerState(progress, meter.counts, meter.aborts, dict(meter.waited))

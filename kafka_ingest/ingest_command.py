@@ -91,6 +91,7 @@ def ingest(
         note("created: " + ", ".join(made))
     with joined_ray(address, application):
         from kafka_ingest.actor import Job
+        from kafka_ingest.meter import DEGRADED, SHED
         from kafka_ingest.pool import PoolSize
 
         result = _run(
@@ -102,6 +103,9 @@ def ingest(
         "dead_letters": result.counts.dead_letters,
         "seconds": round(result.seconds, 3),
         "restarts": result.restarts,
+        "aborted_transactions": result.aborts,
+        "waits_for_room": result.waits.get(SHED, 0),
+        "waits_for_missing": result.waits.get(DEGRADED, 0),
     }
     if json:
         print_json(found)

@@ -7,6 +7,7 @@ workers end with the process that supervises them: Ray sees to that, however it 
 import asyncio
 import logging
 import time
+from collections import Counter as Tally
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -77,6 +78,10 @@ class Result:
     counts: Counts
     seconds: float
     restarts: int
+    aborts: int
+    """Transactions given up and done again."""
+    waits: Mapping[str, int]
+    """How often a batch had to wait, by why; of a worker that failed, what it said last."""
 
 
 class Pool:
@@ -98,6 +103,7 @@ class Pool:
         self._wanted = lowest
         self._slots: dict[str, _Slot] = {}
         self._failures: dict[str, _Failures] = {}
+        self._said: dict[int, WorkerState] = {}
         self._metrics = PoolMetrics()
         self._numbers = 0
         self.restarts = 0
@@ -127,7 +133,14 @@ class Pool:
         finally:
             await self._end()
         last = await asyncio.to_thread(self._eye.look, PATIENCE)
-        return Result(last.counts - first.counts, time.monotonic() - start, self.restarts)
+        waits: Tally[str] = sum((Tally(state.waits) for state in self._said.values()), Tally())
+        return Result(
+            last.counts - first.counts,
+            time.monotonic() - start,
+            self.restarts,
+            sum(state.aborts for state in self._said.values()),
+            waits,
+        )
 
     async def _sleep(self, seconds: float) -> None:
         try:
@@ -214,7 +227,9 @@ class Pool:
         names = list(self._slots)
         asked = [_state(self._slots[name].actor) for name in names]
         found = zip(names, await asyncio.gather(*asked), strict=True)
-        return {name: state for name, state in found if state is not None}
+        states = {name: state for name, state in found if state is not None}
+        self._said |= {self._slots[name].number: state for name, state in states.items()}
+        return states
 
     async def _end(self) -> None:
         """Workers stop in good order; one that cannot is ended."""
@@ -223,6 +238,7 @@ class Pool:
         running = [slot.running for slot in self._slots.values()]
         if running:
             await asyncio.wait(running, timeout=self._job.settings.drain_s + 5)
+            await self._states()
         for slot in self._slots.values():
             ray.kill(slot.actor)
         self._slots.clear()
