@@ -2,8 +2,8 @@
 
 They are the path-dependent SHAP values that XGBoost's ``pred_contribs`` gives (Lundberg et al.
 2018): a feature that is not known is averaged over, in proportion to the training rows that went
-either way. XGBoost takes seconds to import and two milliseconds for one row; here a row of two
-hundred trees of depth six takes less than half of one, so whoever decides can also explain.
+either way. XGBoost takes seconds to import and two milliseconds for one row; here a row of three
+hundred trees of depth six takes a fifth of one, so whoever decides can also explain.
 
 How: a leaf's share in the margin is a product over the features on its path, each factor ``o`` (1
 if the row goes that way, else 0) where the feature is known and ``z`` (the share of training rows
@@ -12,6 +12,10 @@ that did) where it is not. The Shapley value of such a product is the integral o
 quadrature integrates exactly with half as many points as a path has features. One walk down a tree
 collects the products at each point and one walk up adds the leaves below each node (the idea of
 Linear TreeShap, Yu et al. 2022).
+
+What a child multiplies the product by, and what it adds to its question's feature, depends on the
+row in one of three ways only (``OUT``, ``MISSED``, ``TAKEN``). Both are reckoned when a bundle is
+opened, so that a row costs neither a division nor a branch, four points at a time.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
@@ -28,30 +32,43 @@ _LEAST_SHARE = 1e-30
 """Smallest share of training rows that is reckoned with, so that nothing is divided by zero."""
 
 
+OUT, MISSED, TAKEN = 0, 1, 2
+"""How a child stands to a row: an earlier question about the same feature has led elsewhere; this
+one has; all of them lead to it."""
+
+_LANES = 4
+"""Quadrature points reckoned together: as many doubles as a vector register holds."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class TreeAttribution:
     """Explains the margins of one ensemble. Safe to share between threads.
 
-    ``parent`` and ``before`` (nodes,) are positions, -1 where there is none: of a node's parent,
-    and of the nearest node above it whose parent asks the same feature. ``share`` (nodes,) is z of
-    the feature that its parent asks, of all questions about it on the path. ``points`` and
-    ``weights`` are those of the quadrature.
+    An entry a question, trees one after the other (``start``), each question behind its parent.
+    ``feature``, ``value`` and ``default_left`` are the ensemble's. Children have slots, left at
+    2 i and right at 2 i + 1 from their tree's first, and behind them one that stands for the tree
+    itself: ``slot`` is the question's own, ``before`` that of the nearest child above it whose
+    parent asks the same feature. ``leaf`` (questions, 2) are the values of children that are
+    leaves, else 0. ``factor`` and ``slope`` (questions, 2, 3, points) are a child's factor and its
+    weighted part of the integral, by how it stands.
     """
 
-    ensemble: TreeEnsemble
-    parent: NDArray[np.int64]
-    before: NDArray[np.int64]
-    share: NDArray[np.float64]
-    points: NDArray[np.float64]
-    weights: NDArray[np.float64]
+    start: NDArray[np.int64]
+    feature: NDArray[np.int32]
+    value: NDArray[np.float32]
+    default_left: NDArray[np.bool_]
+    slot: NDArray[np.int32]
+    before: NDArray[np.int32]
+    leaf: NDArray[np.float64]
+    factor: NDArray[np.float64]
+    slope: NDArray[np.float64]
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """(n, f) contributions for (n, f) features: those of a row, and the mean margin
         of the training rows, add up to its margin."""
-        trees = self.ensemble
         found: NDArray[np.float64] = _contributions(
-            features, trees.tree_start, trees.feature, trees.value, trees.left, trees.default_left,
-            self.parent, self.before, self.share, self.points, self.weights,
+            features, self.start, self.feature, self.value, self.default_left,
+            self.slot, self.before, self.leaf, self.factor, self.slope,
         )  # fmt: skip
         return found
 
@@ -60,16 +77,27 @@ def attribution_of(ensemble: TreeEnsemble) -> TreeAttribution | None:
     """What explains this ensemble; ``None`` where it does not say how its training rows went."""
     if not ensemble.cover[ensemble.tree_start[:-1]].all():
         return None
-    parent, before, share, most = _paths(
+    above, share, most = _paths(
         ensemble.tree_start, ensemble.feature, ensemble.left, ensemble.cover
     )
     points, weights = np.polynomial.legendre.leggauss(max(1, (most + 1) // 2))
-    return TreeAttribution(ensemble, parent, before, share, (points + 1) / 2, weights / 2)
+    spare = -len(points) % _LANES  # points of no weight fill the last register
+    points = np.append((points + 1) / 2, np.full(spare, 0.5))
+    weights = np.append(weights / 2, np.zeros(spare))
+    asks = ensemble.left != -1
+    start = np.append(0, np.cumsum(asks))[ensemble.tree_start].astype(np.int64)
+    tables = _tables(
+        ensemble.tree_start, ensemble.left, ensemble.value, above, share, points, weights
+    )
+    asked = (ensemble.feature[asks], ensemble.value[asks], ensemble.default_left[asks])
+    return TreeAttribution(start, *asked, *tables)
 
 
 @njit(cache=True, nogil=True)
 def _paths(tree_start, feature, left, cover):
-    """See ``TreeAttribution``; and how many features are on the path that has the most."""
+    """By node: the nearest node above it whose parent asks the same feature (-1: none), and the
+    share of training rows that went its way, of all questions on its path about that feature. Then
+    how many features are on the path that has the most."""
     size = len(left)
     parent = np.full(size, -1, np.int64)
     before = np.full(size, -1, np.int64)
@@ -92,53 +120,85 @@ def _paths(tree_start, feature, left, cover):
             asked[node] = asked[above] + (0 if known else 1)
             went = float(cover[node]) / float(cover[above]) if cover[above] > 0 else 0.0
             share[node] = max((share[before[node]] if known else 1.0) * went, _LEAST_SHARE)
-    return parent, before, share, asked.max()
+    return before, share, asked.max()
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True)
+def _tables(tree_start, left, value, above, share, points, weights):
+    """``slot`` to ``slope`` of ``TreeAttribution``."""
+    questions, size = (left != -1).sum(), len(points)
+    slot = np.empty(questions, np.int32)
+    before = np.empty(questions, np.int32)
+    leaf = np.zeros((questions, 2))
+    factor = np.zeros((questions, 2, 3, size))
+    slope = np.zeros((questions, 2, 3, size))
+    slot_of = np.empty(len(left), np.int32)
+    at = 0
+    for tree in range(len(tree_start) - 1):
+        root, end, first = tree_start[tree], tree_start[tree + 1], at
+        slot_of[root] = 2 * (left[root:end] != -1).sum()
+        for node in range(root, end):
+            if left[node] == -1:
+                continue
+            slot[at] = slot_of[node]
+            for side in range(2):
+                child = root + left[node] + side
+                slot_of[child] = 2 * (at - first) + side
+                last = above[child]
+                before[at] = slot_of[root if last == -1 else last]
+                leaf[at, side] = value[child] if left[child] == -1 else 0
+                z, z_last = share[child], 1.0 if last == -1 else share[last]
+                for q in range(size):
+                    t = points[q]
+                    taken, taken_last = t + (1 - t) * z, t + (1 - t) * z_last
+                    # In the product is what the question before said: it is taken out.
+                    earlier = (1 - z_last) / taken_last
+                    factor[at, side, OUT, q] = z / z_last
+                    factor[at, side, MISSED, q] = (1 - t) * z / taken_last
+                    factor[at, side, TAKEN, q] = taken / taken_last
+                    slope[at, side, MISSED, q] = weights[q] * (-1 / (1 - t) - earlier)
+                    slope[at, side, TAKEN, q] = weights[q] * ((1 - z) / taken - earlier)
+            at += 1
+    return slot, before, leaf, factor, slope
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
 def _contributions(
-    features, tree_start, feature, value, left, default_left, parent, before, share, points, weights
+    features, start, feature, value, default_left, slot, before, leaf, factor, slope
 ):  # fmt: skip
     rows, width = features.shape
-    most = 0
-    for tree in range(len(tree_start) - 1):
-        most = max(most, tree_start[tree + 1] - tree_start[tree])
+    most = 2 * np.diff(start).max() + 1
     found = np.zeros((rows, width))
-    goes = np.ones(most, np.bool_)
-    inverse = np.ones((most, len(points)))
-    product = np.ones((most, len(points)))
-    below = np.empty((most, len(points)))
-    for row in range(rows):
-        for tree in range(len(tree_start) - 1):
-            root, end = tree_start[tree], tree_start[tree + 1]
-            below[0] = 0
-            for node in range(root + 1, end):
-                above, n = parent[node], node - root
-                last = before[node] - root if before[node] != -1 else -1
-                asked = features[row, feature[above]]
-                to_left = default_left[above] if np.isnan(asked) else asked < value[above]
-                goes[n] = to_left == (n == left[above]) and (last == -1 or goes[last])
-                leaf = value[node] if left[node] == -1 else np.float32(0)
-                for q in range(len(points)):
-                    here = (1 - points[q]) * share[node] + (points[q] if goes[n] else 0.0)
-                    inverse[n, q] = 1 / here
-                    if last != -1:  # in the product is what the question before said: take it out
-                        here *= inverse[last, q]
-                    product[n, q] = product[above - root, q] * here
-                    below[n, q] = leaf * product[n, q]
-            for node in range(end - 1, root, -1):
-                above, n = parent[node], node - root
-                last = before[node] - root if before[node] != -1 else -1
-                known = (1.0 if goes[n] else 0.0) - share[node]
-                known_before = 0.0
-                if last != -1:
-                    known_before = (1.0 if goes[last] else 0.0) - share[root + last]
-                total = 0.0
-                for q in range(len(points)):
-                    slope = known * inverse[n, q]
-                    if last != -1:
-                        slope -= known_before * inverse[last, q]
-                    total += weights[q] * slope * below[n, q]
-                    below[above - root, q] += below[n, q]
-                found[row, feature[above]] += total
+    stands = np.empty(most, np.int64)
+    product = np.empty((most, _LANES))
+    below = np.empty((most, _LANES))
+    for lane in range(0, factor.shape[3], _LANES):
+        for tree in range(len(start) - 1):
+            first, count = start[tree], start[tree + 1] - start[tree]
+            whole = 2 * count
+            stands[whole] = TAKEN
+            product[whole] = 1
+            for row in range(rows):
+                for at in range(count):
+                    asks, left, right = first + at, 2 * at, 2 * at + 1
+                    asked = features[row, feature[asks]]
+                    unknown = default_left[asks] & np.isnan(asked)
+                    to_left = np.int64((asked < value[asks]) | unknown)
+                    reached = np.int64(stands[before[asks]] == TAKEN)
+                    here, there = reached * (1 + to_left), reached * (2 - to_left)
+                    stands[left], stands[right] = here, there
+                    for q in range(_LANES):
+                        so_far = product[slot[asks], q]
+                        product[left, q] = so_far * factor[asks, 0, here, lane + q]
+                        product[right, q] = so_far * factor[asks, 1, there, lane + q]
+                        below[left, q] = leaf[asks, 0] * product[left, q]
+                        below[right, q] = leaf[asks, 1] * product[right, q]
+                for at in range(count - 1, -1, -1):
+                    asks, left, right = first + at, 2 * at, 2 * at + 1
+                    here, there, total = stands[left], stands[right], 0.0
+                    for q in range(_LANES):
+                        total += slope[asks, 0, here, lane + q] * below[left, q]
+                        total += slope[asks, 1, there, lane + q] * below[right, q]
+                        below[slot[asks], q] = below[left, q] + below[right, q]
+                    found[row, feature[asks]] += total
     return found

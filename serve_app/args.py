@@ -29,9 +29,10 @@ class RouterSettings(_Strict):
     )
     feature_reasons: bool = Field(
         default=True,
-        description="name the features that raised a review or block in its reasons: half a "
-        "millisecond of the router for each. A batch has until `lane_deadline_ms` for its models "
-        "and these together; a row that no time is left for keeps the reasons without features",
+        description="name the features that raised a review or block in its reasons: a "
+        "quarter of a millisecond of the router for each. A batch has until `lane_deadline_ms` for "
+        "its models and these together; a row that no time is left for keeps the reasons without "
+        "features",
     )
     queue_age_ms: float = Field(
         default=250,

@@ -1,5 +1,6 @@
 """Contributions against XGBoost's own, and against the Shapley values by their definition."""
 
+from dataclasses import replace
 from itertools import combinations
 from math import factorial
 
@@ -101,6 +102,21 @@ def test_a_row_alone_is_explained_as_among_others() -> None:
     many = contributions(trees, rows)
     for at in range(0, 400, 50):
         np.testing.assert_array_equal(contributions(trees, rows[at : at + 1])[0], many[at])
+
+
+def test_trees_that_ask_nothing_add_nothing() -> None:
+    rows = rows_of(11, 200, 3)
+    trees = from_booster(boosted(rows, 11, 2, 3))
+    leaf = np.flatnonzero(trees.left == -1)[:1]
+    alone = replace(
+        trees,
+        tree_start=np.append(trees.tree_start, len(trees.left) + 1),
+        **{
+            name: np.append(getattr(trees, name), getattr(trees, name)[leaf])
+            for name in ("feature", "value", "left", "right", "default_left", "cover")
+        },
+    )
+    np.testing.assert_array_equal(contributions(alone, rows), contributions(trees, rows))
 
 
 def test_trees_that_do_not_say_how_their_rows_went_are_not_explained() -> None:
