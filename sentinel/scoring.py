@@ -181,9 +181,9 @@ class Judge:
     ) -> Decisions:
         """The decisions with the features in the reasons of each review and block.
 
-        ``features`` (n, f) are those the lanes scored. A row takes about a quarter of a millisecond,
-        an approval none; those that no time is left for before ``until`` (``time.monotonic``) keep the
-        reasons that they have.
+        ``features`` (n, f) are those the lanes scored. A row takes about a quarter of a
+        millisecond, an approval none; those that no time is left for before ``until``
+        (``time.monotonic``) keep the reasons that they have.
         """
         if self.explainer is None:
             return decisions
