@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from confluent_kafka import Message
 
 from kafka_ingest.meter import SHED, Meter
-from kafka_ingest.outgoing import Counts, Outcome
+from kafka_ingest.outgoing import Counts, Outcome, Written
 from kafka_ingest.reading import Refusal, dead_letter
 from kafka_ingest.scorer import App
 from sentinel.stream_exchange import Labelled, TryLater
@@ -35,15 +36,15 @@ class LabelWork:
         """See ``Work``."""
         return ReadLabels(messages)
 
-    async def judge(self, read: ReadLabels) -> Outcome:
+    async def judge(self, read: ReadLabels) -> Written:
         """Waits until the profiles have taken all of them."""
         if not read.messages:
-            return Outcome()
+            return Outcome
         records = [message.value() or b"" for message in read.messages]
         while isinstance(told := await self._app.label(records), TryLater):
             self._meter.waits(SHED)
             await asyncio.sleep(told.seconds)
-        return self._outcome(read, told)
+        return partial(self._outcome, read, told)
 
     @staticmethod
     def _outcome(read: ReadLabels, told: Labelled) -> Outcome:

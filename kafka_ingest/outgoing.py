@@ -1,6 +1,6 @@
 """What becomes of a batch of records: what is written, and how far it reads."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -93,3 +93,7 @@ class Outcome:
     alerts: Sequence[int] = ()
     dead: Sequence[DeadLetter] = ()
     counts: dict[int, Counts] = field(default_factory=dict)
+
+
+Written = Callable[[], Outcome]
+"""Writes out what was decided on a batch."""

@@ -203,7 +203,8 @@ class Replay:
 
     async def _judge(self, messages: Sequence[Message]) -> Outcome:
         self._now = max(self._now, messages[-1].timestamp()[1] / 1000)
-        return await self._scorer.judge(self._scorer.read(messages))
+        written = await self._scorer.judge(self._scorer.read(messages))
+        return written()
 
     def _commit(
         self, outcome: Outcome, offsets: Sequence[TopicPartition], records: MergedRecords

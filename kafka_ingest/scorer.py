@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kafka_ingest.errors import ScoringFailed
 from kafka_ingest.keys import record_keys
 from kafka_ingest.meter import DEGRADED, SHED, Meter
-from kafka_ingest.outgoing import Counts, Outcome
+from kafka_ingest.outgoing import Counts, Outcome, Written
 from kafka_ingest.reading import Read, RecordReader, Refusal, dead_letter, is_arrow
 from sentinel.answers import each_json
 from sentinel.decision import APPROVE
@@ -79,14 +79,14 @@ class TransactionScorer:
         assert self._reader is not None, "prepared first"
         return self._reader.read(messages)
 
-    async def judge(self, read: Read) -> Outcome:
-        """What becomes of a batch: waits until there is room and nothing is missing."""
+    async def judge(self, read: Read) -> Written:
+        """See ``Work``: waits until there is room and nothing is missing."""
         while True:
             judged = _Judged(read)
             try:
                 if len(read.transactions):
                     await self._score(judged, read, 0)
-                return judged.outcome()
+                return judged.outcome
             except _ReadAnew as error:
                 logger.warning("records are read by another description from now on")
                 self._reader = RecordReader(error.contract)

@@ -25,7 +25,7 @@ from kafka_ingest.connection import Connection
 from kafka_ingest.errors import Aborted
 from kafka_ingest.intake import Batch, Intake
 from kafka_ingest.meter import Meter
-from kafka_ingest.outgoing import Counts, Outcome
+from kafka_ingest.outgoing import Counts, Outcome, Written
 from kafka_ingest.publisher import Publisher
 from kafka_ingest.settings import WorkerSettings
 from kafka_ingest.topics import TopicNames
@@ -56,9 +56,10 @@ class Work(Protocol[Read]):
     def read(self, records: Sequence[Message]) -> Read:
         """In a thread of its own, while the batch before is judged."""
 
-    async def judge(self, read: Read) -> Outcome:
+    async def judge(self, read: Read) -> Written:
         """What becomes of a batch. May wait as long as it has to; what it has begun may be left
-        (it is cancelled) and asked for again."""
+        (it is cancelled) and asked for again. What it returns is called in the publisher's thread,
+        while the next batch is judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class _UnderWay(Generic[Read]):
     batch: Batch
     read: Any
     life: int
+    written: Written | None = None
     outcome: Outcome | None = None
 
 
@@ -95,7 +97,7 @@ class Worker(Generic[Read]):
         self._publisher = Publisher(connection, topics, transactional_id, settings)
         self._parsed: asyncio.Queue[_UnderWay[Read]] = asyncio.Queue(1)
         self._judged: asyncio.Queue[_UnderWay[Read]] = asyncio.Queue(2)
-        self._judging: asyncio.Task[Outcome] | None = None
+        self._judging: asyncio.Task[Written] | None = None
         self._transaction: list[_UnderWay[Read]] = []
         self._began = 0.0
         self._commit_seconds = 0.05
@@ -199,8 +201,8 @@ class Worker(Generic[Read]):
                 self._judging = asyncio.create_task(self._work.judge(item.read))
                 await asyncio.wait([self._judging])
                 if not self._judging.cancelled():
-                    outcome = self._judging.result()
-                    await self._judged.put(_UnderWay(item.batch, None, item.life, outcome))
+                    written = self._judging.result()
+                    await self._judged.put(_UnderWay(item.batch, None, item.life, written))
                     continue
             await self._left(1)
 
@@ -258,9 +260,16 @@ class Worker(Generic[Read]):
         if len(self._transaction) == 1:
             self._began = time.monotonic()
             await self._in_publisher(self._publisher.begin)
-        outcome = item.outcome
-        assert outcome is not None
-        await self._in_publisher(lambda: self._publisher.publish(outcome))
+        assert item.written is not None
+        written = item.written
+
+        def publish() -> Outcome:
+            outcome = written()
+            self._publisher.publish(outcome)
+            return outcome
+
+        outcome = await self._in_publisher(publish)
+        self._transaction[-1] = _UnderWay(item.batch, None, item.life, None, outcome)
 
     async def _complete(self) -> None:
         start = time.monotonic()

@@ -18,7 +18,7 @@ ARROW = "application/vnd.apache.arrow.stream"
 """The media types of requests and answers."""
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """What a caller has back for one transaction."""
 
     transaction_id: str

@@ -143,9 +143,9 @@ class ProfileStore(Protocol):
         """
 
 
-@dataclass(slots=True)
-class SeenTransaction:
-    """Where a transaction's events are, and what is known of it."""
+class SeenTransaction(msgspec.Struct, gc=False):
+    """Where a transaction's events are, and what is known of it. There are millions of them, none
+    part of a cycle: Python's garbage collector need not look through them."""
 
     event: int
     time: int
@@ -171,7 +171,8 @@ class Seen:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._by_name: OrderedDict[int, list[SeenTransaction]] = OrderedDict()
+        # Nearly every name has one; a list for each would be as large as what it holds.
+        self._by_name: OrderedDict[int, SeenTransaction | list[SeenTransaction]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -183,15 +184,21 @@ class Seen:
         columns = (column.tolist() for column in (names, events.ids, events.times, events.frauds))
         for name, event, moment, fraud, row in zip(*columns, keys, strict=True):
             by_entity = dict(zip(entities, row, strict=True))
-            self.put(name, SeenTransaction(event, moment, by_entity, fraud))
+            self._put(name, SeenTransaction(event, moment, by_entity, fraud))
+        self.limit(self._most)
 
     def put(self, name: int, transaction: SeenTransaction) -> None:
         """Remembers one; the same event is remembered once."""
-        held = self._by_name.setdefault(name, [])
-        if all(each.event != transaction.event for each in held):
-            held.append(transaction)
-        if len(self._by_name) > self._most:
-            self._by_name.popitem(last=False)
+        self._put(name, transaction)
+        self.limit(self._most)
+
+    def _put(self, name: int, transaction: SeenTransaction) -> None:
+        held = self._by_name.setdefault(name, transaction)
+        if held is transaction:
+            return
+        several = held if isinstance(held, list) else [held]
+        if all(each.event != transaction.event for each in several):
+            self._by_name[name] = [*several, transaction]
 
     def limit(self, most: int) -> None:
         """Keeps so many from now on."""
@@ -201,12 +208,13 @@ class Seen:
 
     def find(self, name: int) -> Sequence[SeenTransaction]:
         """All transactions whose id has this hash."""
-        return self._by_name.get(name, ())
+        held = self._by_name.get(name, ())
+        return (held,) if isinstance(held, SeenTransaction) else held
 
     def items(self) -> Iterator[tuple[int, SeenTransaction]]:
         """Every one with the hash of its id, oldest first."""
-        for name, held in self._by_name.items():
-            for each in held:
+        for name in self._by_name:
+            for each in self.find(name):
                 yield name, each
 
 

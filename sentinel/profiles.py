@@ -261,9 +261,14 @@ class EntityLog:
     def _slots_of(self, keys: pa.StringArray) -> NDArray[np.int64]:
         if len(keys) > 1000:
             encoded = keys.dictionary_encode()
-            slots = np.array([self._slot(key) for key in encoded.dictionary.to_pylist()], np.int64)
-            return slots[encoded.indices.to_numpy()]
-        return np.array([self._slot(key) for key in keys.to_pylist()], np.int64)
+            return self._known_slots(encoded.dictionary.to_pylist())[encoded.indices.to_numpy()]
+        return self._known_slots(keys.to_pylist())
+
+    def _known_slots(self, keys: list[str]) -> NDArray[np.int64]:
+        found = [*map(self.slots.get, keys)]
+        if None in found:
+            found = [*map(self._slot, keys)]
+        return np.array(found, np.int64)
 
     def _slot(self, key: str) -> int:
         slot = self.slots.get(key)

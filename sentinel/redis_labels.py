@@ -13,9 +13,9 @@ again: the records say the same thing twice, which is as good as once.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from sentinel.profile_store import APPLIED, REPEATED, UNKNOWN, Label, SeenTransaction, judge_label
 from sentinel.records import name_hashes

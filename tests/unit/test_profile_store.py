@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -280,7 +280,7 @@ def test_whatever_labels_come_the_one_of_the_latest_time_counts(
 def test_a_label_of_a_transaction_that_came_with_a_snapshot_always_counts() -> None:
     seen = SeenTransaction(1, 2, {}, fraud=1)
     assert judge_label(Label("t", True, -(10**12)), seen) == APPLIED
-    seen = replace(seen, labelled=7)
+    seen.labelled = 7
     for fraud, when, outcome in (
         (True, 7, REPEATED), (False, 7, APPLIED), (True, 6, SUPERSEDED), (True, 8, APPLIED),
     ):  # fmt: skip
