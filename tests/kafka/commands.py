@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -29,9 +30,10 @@ class Started:
     """A ``sentinel`` that runs meanwhile; the block's end kills it if it still does."""
 
     def __init__(self, *arguments: str) -> None:
-        self._process = subprocess.Popen(
-            _command(arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        # Into files: nobody reads a pipe meanwhile, and a full one would hold the command up.
+        self._files = [tempfile.TemporaryFile("w+") for _ in range(2)]  # noqa: SIM115  # see exit
+        out, err = self._files
+        self._process = subprocess.Popen(_command(arguments), stdout=out, stderr=err, text=True)
 
     def __enter__(self) -> "Started":
         return self
@@ -39,15 +41,19 @@ class Started:
     def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
             self.tell(signal.SIGKILL)
-        self._process.communicate()
+        self._process.wait()
+        for file in self._files:
+            file.close()
 
     def tell(self, number: signal.Signals) -> None:
         os.kill(self._process.pid, number)
 
     def ended(self, timeout: float = 240) -> tuple[int, str]:
         """Its exit code and all that it said."""
-        out, err = self._process.communicate(timeout=timeout)
-        return self._process.returncode, out + err
+        code = self._process.wait(timeout)
+        for file in self._files:
+            file.seek(0)
+        return code, "".join(file.read() for file in self._files)
 
 
 def wait_until(true: Callable[[], bool], what: str, timeout: float = 240) -> None:

@@ -47,13 +47,13 @@ class Served:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def replicas(self, deployment: str) -> list[int]:
+    def replicas(self, deployment: str, application: str = "sentinel") -> list[int]:
         """The process ids of the deployment's replicas."""
         family = self.family()
         return [
             pid
             for pid, _, command in _processes()
-            if f"ServeReplica:sentinel:{deployment}" in command and pid in family
+            if f"ServeReplica:{application}:{deployment}" in command and pid in family
         ]
 
     def wait_for_replicas(self, deployment: str, count: int) -> list[int]:
