@@ -150,7 +150,8 @@ bench-faults: setup
 bench-kafka-faults: setup
 	rm -f bench/kafka-faults.md
 	SENTINEL_SERVICES_DIR=$(abspath $(SERVICES)) SENTINEL_COUNTS=$(abspath bench/kafka-faults.md) \
-		$(BIN)/python -m pytest tests/kafka/test_worker_faults.py tests/kafka/test_ingest.py
+		$(BIN)/python -m pytest tests/kafka/test_worker_faults.py tests/kafka/test_ingest.py \
+		tests/kafka/test_ingest_app.py
 	$(BIN)/python -m loadtest.figures
 
 # The files of the chart that follow from the code; a test holds them equal to it.

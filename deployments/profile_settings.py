@@ -54,7 +54,7 @@ class ProfileSettings(BaseModel):
     labels: int = Field(
         default=500_000,
         ge=1,
-        description="most transactions in memory that a label still finds, some 0.6 KB each",
+        description="most transactions in memory that a label still finds, some 0.5 KB each",
     )
     label_days: float = Field(
         default=60,

@@ -79,9 +79,9 @@ class Result:
     seconds: float
     restarts: int
     aborts: int
-    """Transactions given up and done again."""
+    """Transactions given up and done again, labels' too; of a worker whose process died, none."""
     waits: Mapping[str, int]
-    """How often a batch had to wait, by why; of a worker that failed, what it said last."""
+    """How often a batch had to wait, by why; as above."""
 
 
 class Pool:
@@ -103,7 +103,8 @@ class Pool:
         self._wanted = lowest
         self._slots: dict[str, _Slot] = {}
         self._failures: dict[str, _Failures] = {}
-        self._said: dict[int, WorkerState] = {}
+        self._aborts = 0
+        self._waits: Tally[str] = Tally()
         self._metrics = PoolMetrics()
         self._numbers = 0
         self.restarts = 0
@@ -133,14 +134,8 @@ class Pool:
         finally:
             await self._end()
         last = await asyncio.to_thread(self._eye.look, PATIENCE)
-        waits: Tally[str] = sum((Tally(state.waits) for state in self._said.values()), Tally())
-        return Result(
-            last.counts - first.counts,
-            time.monotonic() - start,
-            self.restarts,
-            sum(state.aborts for state in self._said.values()),
-            waits,
-        )
+        counts, seconds = last.counts - first.counts, time.monotonic() - start
+        return Result(counts, seconds, self.restarts, self._aborts, self._waits)
 
     async def _sleep(self, seconds: float) -> None:
         try:
@@ -200,7 +195,7 @@ class Pool:
             if not slot.running.done():
                 continue
             del self._slots[name]
-            ray.kill(slot.actor)
+            await self._let_go(slot)
             error = slot.running.result()
             if error is not None:
                 self._failed(slot, error)
@@ -227,9 +222,7 @@ class Pool:
         names = list(self._slots)
         asked = [_state(self._slots[name].actor) for name in names]
         found = zip(names, await asyncio.gather(*asked), strict=True)
-        states = {name: state for name, state in found if state is not None}
-        self._said |= {self._slots[name].number: state for name, state in states.items()}
-        return states
+        return {name: state for name, state in found if state is not None}
 
     async def _end(self) -> None:
         """Workers stop in good order; one that cannot is ended."""
@@ -238,10 +231,16 @@ class Pool:
         running = [slot.running for slot in self._slots.values()]
         if running:
             await asyncio.wait(running, timeout=self._job.settings.drain_s + 5)
-            await self._states()
-        for slot in self._slots.values():
-            ray.kill(slot.actor)
+        await asyncio.gather(*map(self._let_go, self._slots.values()))
         self._slots.clear()
+
+    async def _let_go(self, slot: _Slot) -> None:
+        """Takes down what a worker that has ended came to, and ends its process."""
+        state = await _state(slot.actor)
+        if state is not None:
+            self._aborts += state.aborts
+            self._waits.update(state.waits)
+        ray.kill(slot.actor)
 
 
 async def _result(running: Any) -> BaseException | None:

@@ -22,7 +22,7 @@ from kafka_ingest.errors import Aborted
 from kafka_ingest.merged import READER, MergedRecords
 from kafka_ingest.meter import Meter
 from kafka_ingest.offset_range import Bound, Range, ranges_of
-from kafka_ingest.outgoing import Counts, Outcome
+from kafka_ingest.outgoing import Counts, Outcome, Written
 from kafka_ingest.publisher import Publisher
 from kafka_ingest.scorer import TransactionScorer
 from kafka_ingest.settings import WorkerSettings
@@ -184,7 +184,7 @@ class Replay:
                 if before:
                     await self._judge(before)
                 if new:
-                    outcome = await self._judge(new)
+                    outcome = (await self._judge(new))()
                     done |= {m.partition() or 0: (m.offset() or 0) + 1 for m in new}
                     self._commit(outcome, _offsets(self._job.source, progress, done), records)
                     total = sum(outcome.counts.values(), total)
@@ -201,10 +201,9 @@ class Replay:
             return progress.ranges
         return {p: (progress.done[p], stop) for p, (_, stop) in progress.ranges.items()}
 
-    async def _judge(self, messages: Sequence[Message]) -> Outcome:
+    async def _judge(self, messages: Sequence[Message]) -> Written:
         self._now = max(self._now, messages[-1].timestamp()[1] / 1000)
-        written = await self._scorer.judge(self._scorer.read(messages))
-        return written()
+        return await self._scorer.judge(self._scorer.read(messages))
 
     def _commit(
         self, outcome: Outcome, offsets: Sequence[TopicPartition], records: MergedRecords

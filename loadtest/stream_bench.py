@@ -121,8 +121,8 @@ class _Bench:
         sent = int(rate * STEADY_SECONDS)
         self.notes["kafka"] = (
             f"{drained.records:,} records of {RECORDS:,} timed, one broker on the same cores, "
-            f"profiles in memory, {flagged:.1%} flagged; times to a decision at {rate:,.0f}/s, "
-            f"{len(waits):,} of {sent:,} records; "
+            f"profiles in memory, about {flagged:.1%} flagged; times to a decision at "
+            f"{rate:,.0f}/s, {len(waits):,} of {sent:,} records; "
             f"a worker's memory {memory.early:,.0f} MB early and {memory.most:,.0f} MB at most"
         )
 
@@ -208,14 +208,19 @@ class _Bench:
         with self._ingesting("steady", "steady"):
             reader.start()
             self._produce("steady.in", first, "transactions")
-            _until(lambda: len(arrived) == FIRST_RECORDS)
-            started = set(arrived)
-            self._produce("steady.in", stream, "transactions", "--rate", str(int(rate)))
-            _until(lambda: len(arrived) == FIRST_RECORDS + limit)
-            done.set()
-            reader.join()
+            try:
+                _until(lambda: len(arrived) == FIRST_RECORDS)
+                if len(arrived) < FIRST_RECORDS:
+                    raise StreamStalled(f"{len(arrived)} of {FIRST_RECORDS:,} records came back")
+                started = set(arrived)
+                self._produce("steady.in", stream, "transactions", "--rate", str(int(rate)))
+                _until(lambda: len(arrived) == FIRST_RECORDS + limit)
+            finally:
+                done.set()
+                reader.join()
         written = dict(_stamps(self.brokers, "steady.in"))
-        waits = [1000 * at - written[name] for name, at in arrived.items() if name not in started]
+        timed = arrived.keys() & written.keys() - started
+        waits = [1000 * arrived[name] - written[name] for name in timed]
         return np.array(waits or [np.nan])
 
     @contextmanager

@@ -24,7 +24,7 @@ BUSY = 429
 """The server's word for: ask again; also while it reads its stores after a start."""
 
 STARTING_S = 15.0
-"""Seconds after a server did not answer in which its refusals may come of its start."""
+"""Seconds after a server was not ready in which its refusals may come of its start."""
 
 RETRY_S = 1.0
 """Seconds between two tries to reach a server that does not answer."""
@@ -62,9 +62,9 @@ def follow(cluster: Cluster, ref: Ref, since: str | None = None) -> Iterator[Sig
             since = None
         except ClusterError as error:
             now = time.monotonic()
-            if isinstance(error, CannotReach):
+            if _not_ready(error):
                 starting_until = now + STARTING_S
-            elif not _restarting(error, now < starting_until):
+            elif now > starting_until or not _knows_little(error):
                 raise
             yield msgspec.structs.replace(last, changed=False, unreachable=str(error))
             time.sleep(RETRY_S)
@@ -98,12 +98,20 @@ def _events(cluster: Cluster, ref: Ref, since: str) -> Iterator[dict[str, Any]]:
         yield event
 
 
-def _restarting(error: ClusterError, was_gone: bool) -> bool:
-    """A server that starts answers before it is ready: 429 and 5xx while it fills its stores, and
-    for a moment it knows no kinds (404) and no account's rights (403)."""
+def _not_ready(error: ClusterError) -> bool:
+    """Nobody answers, or a server that fills its stores (429, 5xx), or what stands before it."""
+    return isinstance(error, CannotReach) or _status(error) == BUSY or _status(error) >= 500
+
+
+def _knows_little(error: ClusterError) -> bool:
+    """As a server that has just started: for a moment it knows no kinds (404) and no account's
+    rights (403)."""
+    return _status(error) in (403, 404)
+
+
+def _status(error: ClusterError) -> int:
     cause = error.__cause__
-    status = (cause.status or 0) if isinstance(cause, ApiException) else 0
-    return status == BUSY or status >= 500 or (was_gone and status in (403, 404))
+    return (cause.status or 0) if isinstance(cause, ApiException) else 0
 
 
 def _after(event: dict[str, Any]) -> tuple[str, Sight]:

@@ -2,8 +2,8 @@
 
 They are the path-dependent SHAP values that XGBoost's ``pred_contribs`` gives (Lundberg et al.
 2018): a feature that is not known is averaged over, in proportion to the training rows that went
-either way. XGBoost takes seconds to import and two milliseconds for one row; here a row of three
-hundred trees of depth six takes a fifth of one, so whoever decides can also explain.
+either way. XGBoost takes seconds to import and two milliseconds for one row of three hundred trees
+of depth six; here it is a fifth of a millisecond or two, so whoever decides can also explain.
 
 How: a leaf's share in the margin is a product over the features on its path, each factor ``o`` (1
 if the row goes that way, else 0) where the feature is known and ``z`` (the share of training rows
@@ -20,7 +20,8 @@ opened, so that a row costs neither a division nor a branch, four points at a ti
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
 
-from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -40,57 +41,49 @@ _LANES = 4
 """Quadrature points reckoned together: as many doubles as a vector register holds."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class TreeAttribution:
-    """Explains the margins of one ensemble. Safe to share between threads.
+    """Explains the margins of one ensemble. Safe to share between threads."""
 
-    An entry a question, trees one after the other (``start``), each question behind its parent.
-    ``feature``, ``value`` and ``default_left`` are the ensemble's. Children have slots, left at
-    2 i and right at 2 i + 1 from their tree's first, and behind them one that stands for the tree
-    itself: ``slot`` is the question's own, ``before`` that of the nearest child above it whose
-    parent asks the same feature. ``leaf`` (questions, 2) are the values of children that are
-    leaves, else 0. ``factor`` and ``slope`` (questions, 2, 3, points) are a child's factor and its
-    weighted part of the integral, by how it stands.
-    """
-
-    start: NDArray[np.int64]
-    feature: NDArray[np.int32]
-    value: NDArray[np.float32]
-    default_left: NDArray[np.bool_]
-    slot: NDArray[np.int32]
-    before: NDArray[np.int32]
-    leaf: NDArray[np.float64]
-    factor: NDArray[np.float64]
-    slope: NDArray[np.float64]
+    def __init__(self, ensemble: TreeEnsemble) -> None:
+        """Nothing is reckoned yet: half a kilobyte a question, only where rows are explained."""
+        self._ensemble = ensemble
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """(n, f) contributions for (n, f) features: those of a row, and the mean margin
         of the training rows, add up to its margin."""
-        found: NDArray[np.float64] = _contributions(
-            features, self.start, self.feature, self.value, self.default_left,
-            self.slot, self.before, self.leaf, self.factor, self.slope,
-        )  # fmt: skip
+        found: NDArray[np.float64] = _contributions(features, *self._questions)
         return found
+
+    @cached_property
+    def _questions(self) -> tuple[NDArray[Any], ...]:
+        """By question, trees one after the other (``start``), each behind its parent.
+
+        ``feature``, ``value`` and ``default_left`` are the ensemble's. Children have slots, left at
+        2 i and right at 2 i + 1 from their tree's first, and behind them one that stands for the
+        tree itself: ``slot`` is the question's own, ``before`` that of the nearest child above it
+        whose parent asks the same feature. ``leaf`` (questions, 2) are the values of children that
+        are leaves, else 0. ``factor`` and ``slope`` (questions, 2, 3, points) are a child's factor
+        and its weighted part of the integral, by how it stands.
+        """
+        trees = self._ensemble
+        above, share, most = _paths(trees.tree_start, trees.feature, trees.left, trees.cover)
+        points, weights = np.polynomial.legendre.leggauss(max(1, (most + 1) // 2))
+        spare = -len(points) % _LANES  # points of no weight fill the last register
+        points = np.append((points + 1) / 2, np.full(spare, 0.5))
+        weights = np.append(weights / 2, np.zeros(spare))
+        asks = trees.left != -1
+        start = np.append(0, np.cumsum(asks))[trees.tree_start].astype(np.int64)
+        asked = (trees.feature[asks], trees.value[asks], trees.default_left[asks])
+        return start, *asked, *_tables(
+            trees.tree_start, trees.left, trees.value, above, share, points, weights
+        )  # fmt: skip
 
 
 def attribution_of(ensemble: TreeEnsemble) -> TreeAttribution | None:
     """What explains this ensemble; ``None`` where it does not say how its training rows went."""
     if not ensemble.cover[ensemble.tree_start[:-1]].all():
         return None
-    above, share, most = _paths(
-        ensemble.tree_start, ensemble.feature, ensemble.left, ensemble.cover
-    )
-    points, weights = np.polynomial.legendre.leggauss(max(1, (most + 1) // 2))
-    spare = -len(points) % _LANES  # points of no weight fill the last register
-    points = np.append((points + 1) / 2, np.full(spare, 0.5))
-    weights = np.append(weights / 2, np.zeros(spare))
-    asks = ensemble.left != -1
-    start = np.append(0, np.cumsum(asks))[ensemble.tree_start].astype(np.int64)
-    tables = _tables(
-        ensemble.tree_start, ensemble.left, ensemble.value, above, share, points, weights
-    )
-    asked = (ensemble.feature[asks], ensemble.value[asks], ensemble.default_left[asks])
-    return TreeAttribution(start, *asked, *tables)
+    return TreeAttribution(ensemble)
 
 
 @njit(cache=True, nogil=True)
@@ -125,7 +118,7 @@ def _paths(tree_start, feature, left, cover):
 
 @njit(cache=True, nogil=True)
 def _tables(tree_start, left, value, above, share, points, weights):
-    """``slot`` to ``slope`` of ``TreeAttribution``."""
+    """``slot`` to ``slope``, see ``TreeAttribution``."""
     questions, size = (left != -1).sum(), len(points)
     slot = np.empty(questions, np.int32)
     before = np.empty(questions, np.int32)

@@ -12,6 +12,6 @@ class StoreLimits:
     identities: int = 500_000
     """Most identities; some 0.5 KB each."""
     labels: int = 500_000
-    """Most transactions that a label still finds; some 0.6 KB each."""
+    """Most transactions that a label still finds; some 0.5 KB each."""
     ttl: float = 180 * 86_400.0
     """Seconds after which an entity that is not written is forgotten."""

@@ -64,8 +64,10 @@ def test_it_scores_what_comes_and_goes_on_when_its_supervisor_is_killed(
         (supervisor,) = served.replicas(SUPERVISOR, "ingest")
         first = set(workers_of(served))
         os.kill(supervisor, signal.SIGKILL)
+        wait_until(lambda: not first & set(workers_of(served)), "workers to end with who made them")
         send(kafka, names.input, rows[ROWS // 2 :])
         wait_until(lambda: committed() >= ROWS, "the rest, by another supervisor's workers")
-        assert not first & set(workers_of(served)), "workers end with who made them"
+        assert workers_of(served)
+        assert served.replicas(SUPERVISOR, "ingest") != [supervisor]
         assert served.stop(signal.SIGINT) == set()
     fault("the supervisor of the second application killed", account(kafka, names))
