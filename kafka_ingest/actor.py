@@ -36,6 +36,7 @@ class WorkerState:
 
     progress: Progress
     counts: Counts
+    commits: int
     aborts: int
     waits: Mapping[str, int]
     """How often a batch had to wait, by why (``meter.SHED``, ``meter.DEGRADED``)."""
@@ -80,4 +81,4 @@ class WorkerActor:
         """What it has done so far."""
         meter = self._meter
         progress = Progress(time.monotonic(), meter.busy, meter.batches, meter.rows)
-        return WorkerState(progress, meter.counts, meter.aborts, dict(meter.waited))
+        return WorkerState(progress, meter.counts, meter.commits, meter.aborts, dict(meter.waited))

@@ -103,9 +103,11 @@ def ingest(
         "dead_letters": result.counts.dead_letters,
         "seconds": round(result.seconds, 3),
         "restarts": result.restarts,
-        "aborted_transactions": result.aborts,
-        "waits_for_room": result.waits.get(SHED, 0),
-        "waits_for_missing": result.waits.get(DEGRADED, 0),
+        "batches": result.done.batches,
+        "commits": result.done.commits,
+        "aborts": result.done.aborts,
+        "waits_for_room": result.done.waits[SHED],
+        "waits_for_missing": result.done.waits[DEGRADED],
     }
     if json:
         print_json(found)

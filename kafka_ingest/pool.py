@@ -9,7 +9,7 @@ import logging
 import time
 from collections import Counter as Tally
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -78,10 +78,26 @@ class Result:
     counts: Counts
     seconds: float
     restarts: int
-    aborts: int
-    """Transactions given up and done again, labels' too; of a worker whose process died, none."""
-    waits: Mapping[str, int]
-    """How often a batch had to wait, by why; as above."""
+    done: "Done"
+
+
+@dataclass(slots=True)
+class Done:
+    """What workers, labels' too, say that they did; one whose process died says nothing."""
+
+    batches: int = 0
+    commits: int = 0
+    aborts: int = 0
+    """Transactions given up and done again."""
+    waits: Tally[str] = field(default_factory=Tally)
+    """How often a batch had to wait, by why."""
+
+    def add(self, state: WorkerState) -> None:
+        """One more worker's."""
+        self.batches += int(state.progress.batches)
+        self.commits += state.commits
+        self.aborts += state.aborts
+        self.waits.update(state.waits)
 
 
 class Pool:
@@ -103,8 +119,7 @@ class Pool:
         self._wanted = lowest
         self._slots: dict[str, _Slot] = {}
         self._failures: dict[str, _Failures] = {}
-        self._aborts = 0
-        self._waits: Tally[str] = Tally()
+        self._done = Done()
         self._metrics = PoolMetrics()
         self._numbers = 0
         self.restarts = 0
@@ -135,7 +150,7 @@ class Pool:
             await self._end()
         last = await asyncio.to_thread(self._eye.look, PATIENCE)
         counts, seconds = last.counts - first.counts, time.monotonic() - start
-        return Result(counts, seconds, self.restarts, self._aborts, self._waits)
+        return Result(counts, seconds, self.restarts, self._done)
 
     async def _sleep(self, seconds: float) -> None:
         try:
@@ -238,8 +253,7 @@ class Pool:
         """Takes down what a worker that has ended came to, and ends its process."""
         state = await _state(slot.actor)
         if state is not None:
-            self._aborts += state.aborts
-            self._waits.update(state.waits)
+            self._done.add(state)
         ray.kill(slot.actor)
 
 

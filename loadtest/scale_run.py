@@ -298,7 +298,6 @@ def _sentinel() -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """This one, less what would join or configure a Ray that others have started here. Ray gives
-    workers a niceness of 15, and with it whatever else runs on the machine would be measured."""
+    """This one, less what would join or configure a Ray that others have started here."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    return {**kept, "RAY_ADDRESS": "local", "RAY_worker_niceness": "0"}
+    return {**kept, "RAY_ADDRESS": "local"}

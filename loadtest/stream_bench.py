@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +45,9 @@ SERVICES = "SENTINEL_SERVICES_DIR"
 RECORDS = int(os.environ.get("SENTINEL_STREAM_RECORDS", "300000"))
 """Records of the backlog; a million is the goal's, and takes its time."""
 
-STEADY_SECONDS = 15
+WARM_SECONDS, STEADY_SECONDS = 30, 15
+"""At a steady rate, not timed and timed: brokers compile for seconds when their work changes."""
+
 FIRST_RECORDS = 1_000
 """Records that show that a worker has started, before any is timed."""
 
@@ -135,7 +137,7 @@ class _Bench:
         bundle, stream = str(self.folder / "creditcard"), self.folder / "creditcard.parquet"
         write_bench_bundle(bundle)
         _write_creditcard(stream, QUIX_RECORDS)
-        self._produce("quix.in", stream, "creditcard")
+        self._produce("quix.in", [stream], "creditcard")
         self._topic("quix.out")
         self.on_step("Quix Streams")
         log = self.folder / "quixstreams.log"
@@ -175,7 +177,7 @@ class _Bench:
 
     def _drained(self, name: str, stream: Path | None) -> tuple[Drained, Watched]:
         if stream is not None:
-            self._produce(f"{name}.in", stream, "transactions")
+            self._produce(f"{name}.in", [stream], "transactions")
         memory = Watched()
         with self._ingesting(name, f"{name}-drain") as alive:
             eye = GroupEye(self.brokers, f"{name}.in", f"{name}-drain")
@@ -198,8 +200,11 @@ class _Bench:
 
     def _steady(self, rate: float) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
         """Milliseconds from each record's timestamp to when its decision could be read."""
-        first, limit = self._stream(FIRST_RECORDS, 22), int(rate * STEADY_SECONDS)
-        stream = self._stream(limit, 23)
+        first, warm, timed = (
+            self._stream(FIRST_RECORDS, 22),
+            self._stream(int(rate * WARM_SECONDS), 23),
+            self._stream(int(rate * STEADY_SECONDS), 24),
+        )
         self._topic("steady.in")
         self._topic("steady.out")
         arrived: dict[str, float] = {}
@@ -207,20 +212,21 @@ class _Bench:
         reader = threading.Thread(target=_arrivals, args=(self.brokers, arrived, done))
         with self._ingesting("steady", "steady"):
             reader.start()
-            self._produce("steady.in", first, "transactions")
+            self._produce("steady.in", [first], "transactions")
             try:
                 _until(lambda: len(arrived) == FIRST_RECORDS)
                 if len(arrived) < FIRST_RECORDS:
                     raise StreamStalled(f"{len(arrived)} of {FIRST_RECORDS:,} records came back")
-                started = set(arrived)
-                self._produce("steady.in", stream, "transactions", "--rate", str(int(rate)))
-                _until(lambda: len(arrived) == FIRST_RECORDS + limit)
+                pace = ("--rate", str(int(rate)))
+                self._produce("steady.in", [warm, timed], "transactions", *pace)
+                sent = FIRST_RECORDS + int(rate * WARM_SECONDS) + int(rate * STEADY_SECONDS)
+                _until(lambda: len(arrived) == sent)
             finally:
                 done.set()
                 reader.join()
         written = dict(_stamps(self.brokers, "steady.in"))
-        timed = arrived.keys() & written.keys() - started
-        waits = [1000 * arrived[name] - written[name] for name in timed]
+        names = {name for name in arrived.keys() & written.keys() if name.startswith("s24-")}
+        waits = [1000 * arrived[name] - written[name] for name in names]
         return np.array(waits or [np.nan])
 
     @contextmanager
@@ -236,9 +242,10 @@ class _Bench:
             process.wait(60)
             log.close()
 
-    def _produce(self, topic: str, file: Path, dataset: str, *more: str) -> None:
+    def _produce(self, topic: str, files: Sequence[Path], dataset: str, *more: str) -> None:
         command = [_sentinel(), "produce", "--bootstrap-servers", self.brokers, "--topic", topic]
-        command += ["--data", str(file), "--dataset", dataset, *more]
+        command += [word for file in files for word in ("--data", str(file))]
+        command += ["--dataset", dataset, *more]
         subprocess.run(command, check=True, capture_output=True)
 
     def _topic(self, name: str) -> None:
@@ -307,7 +314,6 @@ def _arrivals(brokers: str, arrived: dict[str, float], done: threading.Event) ->
             "group.id": "bench.reader",
             "auto.offset.reset": "earliest",
             "isolation.level": "read_committed",
-            "fetch.wait.max.ms": 10,
         }
     )
     consumer.subscribe(["steady.out"])

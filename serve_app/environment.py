@@ -21,6 +21,9 @@ HAPROXY_FOLDER = f"/tmp/haproxy-serve-{os.getuid()}"
 EVERYWHERE: Mapping[str, str] = {
     # A model runs one thread: several pools on two cores cost two thirds of the speed.
     "OMP_NUM_THREADS": "1",
+    # Ray would have all that it starts give way (15) to whatever else the machine does: a payment
+    # waits for nobody's batch job.
+    "RAY_worker_niceness": "0",
     # HAProxy in front, straight to the routers: Serve's own proxy is several times slower.
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
