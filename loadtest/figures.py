@@ -51,6 +51,7 @@ SHOWN = (
     Shown(NOVELTY, "False alarms", "unseen.md", [1]),
     Shown(AUTOSCALING, "A spike", "autoscale.md", [0]),
     Shown(KAFKA, "Faults", "kafka-faults.md", [0]),
+    Shown(KAFKA, "Speed", "kafka.md", [0, 1]),
 )
 
 _TABLE = re.compile(r"(?:^\|.*\n)+", re.MULTILINE)
