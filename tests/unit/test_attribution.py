@@ -61,7 +61,7 @@ def test_they_are_shapley_values_by_their_definition() -> None:
     trees = from_booster(boosted(rows, 5, 4, 3))
     for row in rows[:5]:
         (found,) = contributions(trees, row[None])
-        np.testing.assert_allclose(found, shapley(trees, row), atol=1e-7)
+        np.testing.assert_allclose(found, shapley(trees, row), atol=1e-6)
 
 
 def shapley(trees: TreeEnsemble, row: Rows) -> NDArray[np.float64]:
