@@ -34,8 +34,9 @@ logger = logging.getLogger("sentinel.kafka")
 MOST_FAILED = 3
 """Records in a row that the application fails at, before it is taken to be at fault itself."""
 
-WHOLE_PAUSE = 0.5
-"""Seconds before a batch whose answers were degraded is tried again."""
+FIRST_PAUSE, WHOLE_PAUSE = 0.05, 0.5
+"""Seconds before a batch whose answers were degraded is tried again: first, for a lane that was
+late once is back in a moment; doubled each time, and at most."""
 
 
 class App(Protocol):
@@ -124,7 +125,7 @@ class TransactionScorer:
 
         :raises _ReadAnew: the transactions were read by a description that is served no more.
         """
-        until = time.monotonic() + self._whole_s
+        until, pause = time.monotonic() + self._whole_s, FIRST_PAUSE
         while True:
             match await self._app.score(self._topic, some.contract.schema, some.packed):
                 case TryLater(seconds=seconds):
@@ -135,7 +136,8 @@ class TransactionScorer:
                     degraded = unpack_decisions(scored.decisions).degraded
                     if not degraded.any() or time.monotonic() >= until:
                         return scored
-                    await self._pause(WHOLE_PAUSE, DEGRADED)
+                    await self._pause(pause, DEGRADED)
+                    pause = min(2 * pause, WHOLE_PAUSE)
 
     async def _pause(self, seconds: float, why: str) -> None:
         self._meter.waits(why)
