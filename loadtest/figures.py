@@ -42,6 +42,7 @@ SHOWN = (
     Shown(PAGE, "At a constant rate, and past what it can", "serving.md", [3]),
     Shown(PAGE, "Memory", "serving.md", [4]),
     Shown(PAGE, "Cores", "serving.md", [5]),
+    Shown(PAGE, "Reasons", "reasons.md", [0]),
     Shown(PAGE, "Where the router's time goes", "router-profile.md", [0]),
     Shown(QUALITY, "Means over four weeks", "handbook.md", [0]),
     Shown(QUALITY, "Are the probabilities true?", "handbook.md", [1]),
