@@ -150,6 +150,7 @@ bench-faults: setup
 bench-kafka-faults: setup
 	rm -f bench/kafka-faults.md
 	SENTINEL_SERVICES_DIR=$(abspath $(SERVICES)) SENTINEL_COUNTS=$(abspath bench/kafka-faults.md) \
+		SENTINEL_BROKER_GONE_SECONDS=60 \
 		$(BIN)/python -m pytest tests/kafka/test_worker_faults.py tests/kafka/test_ingest.py \
 		tests/kafka/test_ingest_app.py
 	$(BIN)/python -m loadtest.figures
