@@ -103,15 +103,20 @@ class Stream:
                 await asyncio.sleep(0.2)
 
 
-def stream(brokers: Brokers, prefix: str, app: Any, partitions: int = 3, **changes: Any) -> Stream:
-    """Topics of this prefix, made now."""
-    names = TopicNames(
+def names_of(prefix: str) -> TopicNames:
+    """Topics of this prefix."""
+    return TopicNames(
         input=f"{prefix}.in",
         output=f"{prefix}.out",
         alerts=f"{prefix}.alerts",
         dead_letters=f"{prefix}.dead",
         labels=f"{prefix}.labels",
     )
+
+
+def stream(brokers: Brokers, prefix: str, app: Any, partitions: int = 3, **changes: Any) -> Stream:
+    """Topics of this prefix, made now."""
+    names = names_of(prefix)
     for topic in (names.input, names.output, names.alerts):
         brokers.create(topic, partitions)
     for topic in (names.dead_letters, names.labels):

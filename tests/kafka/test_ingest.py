@@ -10,7 +10,6 @@ from typing import Any
 import psutil
 import pytest
 
-from kafka_ingest.topics import TopicNames
 from sentinel.fields import microseconds, read_timestamp
 from sentinel.records import SCALE
 from sentinel.redis_store import RedisStore
@@ -18,6 +17,7 @@ from tests.kafka.account import account
 from tests.kafka.brokers import Brokers
 from tests.kafka.commands import Started, result_of, sentinel, wait_until
 from tests.kafka.faults import fault
+from tests.kafka.in_process import names_of
 from tests.kafka.test_worker import payments, send
 from tests.redis.server import RedisServer
 from tests.serve.serving import Served, sentinel_serve
@@ -60,13 +60,7 @@ class Flow:
             }
             for at, row in enumerate(payments(ROWS))
         ]
-        self.names = TopicNames(
-            input=f"{prefix}.in",
-            output=f"{prefix}.out",
-            alerts=f"{prefix}.alerts",
-            dead_letters=f"{prefix}.dead",
-            labels=f"{prefix}.labels",
-        )
+        self.names = names_of(prefix)
         kafka.create(self.names.input, 6)
 
     @property

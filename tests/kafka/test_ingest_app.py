@@ -13,6 +13,7 @@ from tests.kafka.account import account
 from tests.kafka.brokers import Brokers
 from tests.kafka.commands import wait_until
 from tests.kafka.faults import fault
+from tests.kafka.in_process import names_of
 from tests.kafka.test_ingest import workers_of
 from tests.kafka.test_worker import payments, send
 from tests.serve.serving import sentinel_serve
@@ -43,13 +44,7 @@ def config_with_pool(file: Path, brokers: Brokers, group: str, names: TopicNames
 def test_it_scores_what_comes_and_goes_on_when_its_supervisor_is_killed(
     kafka: Brokers, prefix: str, transactions_bundle: str, tmp_path: Path
 ) -> None:
-    names = TopicNames(
-        input=f"{prefix}.in",
-        output=f"{prefix}.out",
-        alerts=f"{prefix}.alerts",
-        dead_letters=f"{prefix}.dead",
-        labels=f"{prefix}.labels",
-    )
+    names = names_of(prefix)
     kafka.create(names.input, 6)
     rows = payments(ROWS)
 

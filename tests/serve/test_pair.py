@@ -221,10 +221,7 @@ def test_a_new_bundle_comes_in_under_load_and_every_answer_is_of_one_bundle(
             load.wait_for(lambda _: True, count=400)
     say("bundle changed and changed back", load)
     assert not [reason for one in load.told for reason in one.tries], "no request failed"
-    # A lane reads the new bundle beside its work: on a busy machine a batch may miss its deadline.
-    kinds = Counter(kind(one) for one in load.told)
-    assert kinds.keys() <= {"ok", "degraded"}
-    assert kinds["ok"] > 0.9 * len(load.told)
+    assert {kind(one) for one in load.told} == {"ok"}
     found = by_version(load.told)
     assert found.keys() == uris.keys()
     for digest, told in found.items():
