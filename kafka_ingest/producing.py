@@ -25,8 +25,8 @@ _TICK = 0.02
 """Longest wait between two looks at the clock, in seconds."""
 
 _PAUSE = 0.005
-"""Shortest: what is due by then goes together. A look for each record took half a core at 10,000 a
-second."""
+"""Shortest: what is due by then goes together, for at thousands a second a look for each record
+keeps a core busy."""
 
 PRODUCER = {
     "enable.idempotence": True,

@@ -14,8 +14,8 @@ collects the products at each point and one walk up adds the leaves below each n
 Linear TreeShap, Yu et al. 2022).
 
 What a child multiplies the product by, and what it adds to its question's feature, depends on the
-row in one of three ways only (``OUT``, ``MISSED``, ``TAKEN``). Both are reckoned when a bundle is
-opened, so that a row costs neither a division nor a branch, four points at a time. Single
+row in one of three ways only (``OUT``, ``MISSED``, ``TAKEN``). Both are reckoned once, before the
+first row, so that a row costs neither a division nor a branch, four points at a time. Single
 precision, as XGBoost's own: a millionth of the largest contribution is lost.
 """
 

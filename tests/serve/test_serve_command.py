@@ -143,9 +143,14 @@ def test_ours_and_serves_ingress_listen_on_loopback_alone(served: Served) -> Non
     assert any(
         "haproxy" in name and (at, port) == ("127.0.0.1", api) for name, _, at, port in found
     ), found
-    ingress = [at for name, _, at, port in found if 30_000 <= port <= 31_000 and "Replica" in name]
+    routers = {pid for name, pid, *_ in found if "FraudRouter" in name}
+    ingress = [
+        (pid, at) for name, pid, at, port in found if 30_000 <= port <= 31_000 and "Replica" in name
+    ]
     assert ingress
-    assert set(ingress) == {"127.0.0.1"}, "HAProxy reaches each router there"
+    assert {at for _, at in ingress} == {"127.0.0.1"}, "HAProxy reaches each router there"
+    by_router = [pid for pid, _ in ingress]
+    assert len(by_router) == len(set(by_router) & routers), "one a router, and of nobody else"
     exposed = {entry for entry in found if not entry[2].endswith("127.0.0.1")}
     haproxy = {port for name, _, _, port in exposed if "haproxy" in name}
     assert haproxy == {8404, 9101}, exposed
